@@ -1,1 +1,3 @@
 //! vault-mcp.
+
+pub mod audit;

@@ -1,0 +1,565 @@
+//! Appends records: lock, see that the file is still the one, read the end if somebody else wrote,
+//! write one whole line, unlock. Also begins a log, rotates it, and finishes what a killed process began.
+//!
+//! The lock is on the file itself and goes with it through a rename. Who rotates keeps the lock of the
+//! old file until the new one is in place, so whoever waits for that lock finds a finished rotation, or
+//! one whose owner died, and the new segment then lies ready under `….next`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use chrono::Utc;
+
+use super::keys::{self, Signer};
+use super::names::Names;
+use super::platform::{self, Access, FileId};
+use super::record::{self, LogFact, MAX_RECORD, NO_HASH, Record};
+use super::{Action, AuditError, CHECKPOINT_EVERY, Recorded, Settings};
+
+/// How many rotations by others are followed within one record.
+const FOLLOW_LIMIT: usize = 100;
+
+/// A log that is open for appending.
+pub(super) struct Writer {
+    names: Arc<Names>,
+    max_bytes: u64,
+    keep: Option<usize>,
+    signer: Option<Signer>,
+    current: Current,
+    /// Whether this writer wrote something since the last checkpoint that it saw.
+    unsigned: bool,
+}
+
+/// The file that is written to.
+struct Current {
+    file: Arc<File>,
+    id: FileId,
+    /// Number of the segment and length of its first line; read when first needed.
+    head: Option<(u32, u64)>,
+    /// Where the file ends; None if that must be read.
+    tail: Option<Tail>,
+}
+
+/// The end of the chain.
+struct Tail {
+    len: u64,
+    seq: u64,
+    hash: String,
+}
+
+/// A record in the file, perhaps not yet on the disk.
+pub(super) struct Written {
+    pub(super) recorded: Recorded,
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Written {
+    /// Waits until the disk has it.
+    pub(super) fn sync(&self) -> Result<(), AuditError> {
+        self.file.sync_data().map_err(|source| AuditError::io("syncing", &self.path, source))
+    }
+}
+
+/// An exclusive lock, given back when dropped.
+struct Locked(Arc<File>);
+
+impl Locked {
+    fn take(file: &Arc<File>, names: &Names) -> Result<Self, AuditError> {
+        file.lock().map_err(|source| AuditError::io("locking", &names.path, source))?;
+        Ok(Self(Arc::clone(file)))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing the file gives the lock back too, so a failure here costs time and nothing else.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Writer {
+    pub(super) fn open(names: Names, settings: &Settings) -> Result<(Self, hmac::Key), AuditError> {
+        platform::ready_folder(&names.folder)?;
+        let (file, id) = match open_existing(&names)? {
+            Some(opened) => opened,
+            None => begin_or_recover(&names)?,
+        };
+        let hmac = keys::load_hmac(&names)?;
+        let writer = Self {
+            names: Arc::new(names),
+            max_bytes: settings.max_bytes,
+            keep: settings.keep,
+            signer: None,
+            current: Current { file: Arc::new(file), id, head: None, tail: None },
+            unsigned: false,
+        };
+        Ok((writer, hmac))
+    }
+
+    pub(super) fn append(&mut self, record: &mut Record<'_>) -> Result<Written, AuditError> {
+        for _ in 0..FOLLOW_LIMIT {
+            let lock = Locked::take(&self.current.file, &self.names)?;
+            if let Some(moved) = self.settle()? {
+                drop(lock);
+                self.current = moved;
+                continue;
+            }
+            if self.last_seq() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
+                self.push_checkpoint()?;
+            }
+            let (line, hash) = self.sealed(record)?;
+            if self.is_full(line.len()) {
+                self.rotate()?;
+                drop(lock);
+                continue;
+            }
+            let recorded = self.push(&line, hash)?;
+            self.unsigned = true;
+            return Ok(Written {
+                recorded,
+                file: Arc::clone(&self.current.file),
+                path: self.names.path.clone(),
+            });
+        }
+        Err(AuditError::Busy { path: self.names.path.clone() })
+    }
+
+    /// Writes a checkpoint unless the last record is one.
+    pub(super) fn checkpoint(&mut self) -> Result<(), AuditError> {
+        if !self.unsigned {
+            return Ok(());
+        }
+        for _ in 0..FOLLOW_LIMIT {
+            let lock = Locked::take(&self.current.file, &self.names)?;
+            match self.settle()? {
+                Some(moved) => {
+                    drop(lock);
+                    self.current = moved;
+                }
+                None => return self.push_checkpoint(),
+            }
+        }
+        Err(AuditError::Busy { path: self.names.path.clone() })
+    }
+
+    /// Under the lock: makes sure that the path still names our file and that its end is known. Gives the
+    /// file that took its place if the log was rotated.
+    fn settle(&mut self) -> Result<Option<Current>, AuditError> {
+        let names = Arc::clone(&self.names);
+        let path = &names.path;
+        let meta = match fs::symlink_metadata(path) {
+            Ok(meta) => meta,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                // Somebody died between taking the old file away and putting the new one there.
+                if self.is_finished_segment()? && finish_rotation(&names)? {
+                    return self.follow().map(Some);
+                }
+                return Err(AuditError::Removed { path: path.clone() });
+            }
+            Err(source) => return Err(AuditError::io("examining", path, source)),
+        };
+        if !meta.is_file() {
+            return Err(AuditError::Replaced { path: path.clone(), kind: platform::kind(&meta) });
+        }
+        if platform::id(&meta) != self.current.id {
+            return self.follow().map(Some);
+        }
+        let len = meta.len();
+        match &self.current.tail {
+            Some(tail) if tail.len == len => {}
+            Some(tail) if len < tail.len => return Err(AuditError::Shortened { path: path.clone() }),
+            _ => self.read_end(len)?,
+        }
+        Ok(None)
+    }
+
+    /// Opens the file that took the place of ours, if that was our own rotation.
+    fn follow(&mut self) -> Result<Current, AuditError> {
+        let names = Arc::clone(&self.names);
+        let path = &names.path;
+        let replaced = || AuditError::Replaced { path: path.clone(), kind: "another file" };
+        let (file, meta) = platform::open(path, Access::Append)?;
+        let (_, fact, prev) = read_head(&file, &names)?;
+        let LogFact::Rotated { segment, oldest, .. } = fact else { return Err(replaced()) };
+        let ours = self.segment()?;
+        // Ours is now a finished segment, or it was one and retention has removed it since.
+        let regular = segment > ours && (self.is_finished_segment()? || oldest > ours);
+        if !regular {
+            return Err(replaced());
+        }
+        if segment == ours + 1 && self.is_finished_segment()? {
+            let end = last_line(&self.current.file, &self.names)?;
+            if !end.torn.is_empty() || record::hash_of(&end.line).is_none_or(|hash| hash != prev) {
+                return Err(replaced());
+            }
+        }
+        Ok(Current { file: Arc::new(file), id: platform::id(&meta), head: None, tail: None })
+    }
+
+    /// Whether our file lies where rotation would put it.
+    fn is_finished_segment(&mut self) -> Result<bool, AuditError> {
+        let segment = self.segment()?;
+        let place = self.names.segment(segment);
+        Ok(fs::symlink_metadata(place).is_ok_and(|meta| platform::id(&meta) == self.current.id))
+    }
+
+    fn head(&mut self) -> Result<(u32, u64), AuditError> {
+        if let Some(head) = self.current.head {
+            return Ok(head);
+        }
+        let (len, fact, _) = read_head(&self.current.file, &self.names)?;
+        let segment = match fact {
+            LogFact::Opened { segment, .. } | LogFact::Rotated { segment, .. } => segment,
+            _ => return Err(damaged(&self.names, "its first record does not begin a segment")),
+        };
+        self.current.head = Some((segment, len));
+        Ok((segment, len))
+    }
+
+    fn segment(&mut self) -> Result<u32, AuditError> {
+        self.head().map(|(segment, _)| segment)
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.current.tail.as_ref().map_or(0, |tail| tail.seq)
+    }
+
+    /// Reads where the chain ends, and sets an unfinished last line aside.
+    fn read_end(&mut self, len: u64) -> Result<(), AuditError> {
+        let known = self.current.tail.take().map_or(0, |tail| tail.seq);
+        if len == 0 {
+            return Err(AuditError::Shortened { path: self.names.path.clone() });
+        }
+        self.head()?;
+        let end = last_line(&self.current.file, &self.names)?;
+        let last = record::parse(&end.line).map_err(|why| damaged(&self.names, why))?;
+        if record::hash_of(&end.line).is_none_or(|hash| hash != last.hash) {
+            return Err(damaged(&self.names, "the hash of its last record does not match"));
+        }
+        if last.seq < known {
+            return Err(damaged(&self.names, "its last record is older than one that was seen before"));
+        }
+        let whole = len - end.torn.len() as u64;
+        let tail = Tail { len: whole, seq: last.seq, hash: last.hash.into_owned() };
+        if !end.torn.is_empty() {
+            return self.set_aside(&end.torn, tail);
+        }
+        self.current.tail = Some(tail);
+        Ok(())
+    }
+
+    fn set_aside(&mut self, torn: &[u8], tail: Tail) -> Result<(), AuditError> {
+        let name = self.names.torn_name(&Utc::now().format("%Y%m%dT%H%M%S%6fZ").to_string());
+        let path = self.names.folder.join(&name);
+        let fault = |source| AuditError::io("writing", &path, source);
+        let (mut copy, _) = platform::open(&path, Access::Make)?;
+        copy.write_all(torn).and_then(|()| copy.sync_all()).map_err(fault)?;
+        platform::sync_folder(&self.names.folder)?;
+        // Only now that the bytes are safe elsewhere.
+        self.current
+            .file
+            .set_len(tail.len)
+            .map_err(|source| AuditError::io("truncating", &self.names.path, source))?;
+        self.current.tail = Some(tail);
+        let fact = LogFact::TailSetAside {
+            bytes: torn.len() as u64,
+            sha256: record::sha256(torn),
+            file: name.clone(),
+        };
+        self.push_own(Action::TailSetAside, "audit.set_aside", &name, fact)
+    }
+
+    fn push_checkpoint(&mut self) -> Result<(), AuditError> {
+        let Some((seq, hash)) = self.current.tail.as_ref().map(|tail| (tail.seq, tail.hash.clone())) else {
+            return Err(damaged(&self.names, "its end is not known"));
+        };
+        let signature = self.signer()?.sign(seq, &hash)?;
+        let name = self.names.name().to_owned();
+        self.push_own(
+            Action::Checkpoint,
+            "audit.checkpoint",
+            &name,
+            LogFact::Checkpoint { seq, hash, signature },
+        )?;
+        self.unsigned = false;
+        Ok(())
+    }
+
+    fn push_own(
+        &mut self,
+        action: Action,
+        op: &'static str,
+        target: &str,
+        fact: LogFact,
+    ) -> Result<(), AuditError> {
+        let mut record = Record::own(action, op, target, fact);
+        let (line, hash) = self.sealed(&mut record)?;
+        self.push(&line, hash).map(drop)
+    }
+
+    fn sealed(&self, record: &mut Record<'_>) -> Result<(Vec<u8>, String), AuditError> {
+        let Some(tail) = &self.current.tail else {
+            return Err(damaged(&self.names, "its end is not known"));
+        };
+        seal(record, tail.seq + 1, &tail.hash, &self.names)
+    }
+
+    /// Writes a whole line at the end, or leaves the file as it was.
+    fn push(&mut self, line: &[u8], hash: String) -> Result<Recorded, AuditError> {
+        // While it is taken, whatever goes wrong makes the next call read the end again.
+        let Some(tail) = self.current.tail.take() else {
+            return Err(damaged(&self.names, "its end is not known"));
+        };
+        let mut file: &File = &self.current.file;
+        if let Err(source) = file.write_all(line) {
+            // If this fails too, the next writer sets the unfinished line aside.
+            let _ = file.set_len(tail.len);
+            return Err(AuditError::io("writing", &self.names.path, source));
+        }
+        let seq = tail.seq + 1;
+        self.current.tail = Some(Tail { len: tail.len + line.len() as u64, seq, hash: hash.clone() });
+        Ok(Recorded { seq, hash })
+    }
+
+    fn signer(&mut self) -> Result<&Signer, AuditError> {
+        let signer = match self.signer.take() {
+            Some(signer) => signer,
+            None => Signer::load(&self.names)?,
+        };
+        Ok(self.signer.insert(signer))
+    }
+
+    /// Whether a line would take the segment over its size. A segment takes one record at least.
+    fn is_full(&self, line: usize) -> bool {
+        let len = self.current.tail.as_ref().map_or(0, |tail| tail.len);
+        let head = self.current.head.map_or(0, |(_, len)| len);
+        len > head && len + line as u64 > self.max_bytes
+    }
+
+    /// Under the lock: finishes this segment and puts the next one in its place.
+    fn rotate(&mut self) -> Result<(), AuditError> {
+        let number = self.segment()?;
+        let finished = self.names.segment(number);
+        if fs::symlink_metadata(&finished).is_ok() {
+            return Err(damaged(&self.names, "the name of its next finished segment is taken"));
+        }
+        self.push_checkpoint()?;
+        let names = Arc::clone(&self.names);
+        let fault = |source| AuditError::io("rotating", &names.path, source);
+        self.current.file.sync_all().map_err(fault)?;
+        let before: Vec<u32> = self.names.segments()?.into_iter().map(|(number, _)| number).collect();
+        let count = before.len() + 1;
+        let drop_count = self.keep.map_or(0, |keep| count.saturating_sub(keep));
+        let oldest = before.iter().chain([&number]).nth(drop_count).copied().unwrap_or(number + 1);
+        let (seq, hash) = match &self.current.tail {
+            Some(tail) => (tail.seq, tail.hash.clone()),
+            None => return Err(damaged(&self.names, "its end is not known")),
+        };
+        let fact = LogFact::Rotated {
+            segment: number + 1,
+            previous: self.names.segment_name(number),
+            oldest,
+            public_key: self.signer()?.public_text(),
+        };
+        let name = self.names.name().to_owned();
+        let mut record = Record::own(Action::Rotated, "audit.rotate", &name, fact);
+        prepare_next(&self.names, &mut record, seq + 1, &hash)?;
+        fs::rename(&self.names.path, &finished).map_err(fault)?;
+        fs::rename(self.names.next(), &self.names.path).map_err(fault)?;
+        platform::sync_folder(&self.names.folder)?;
+        // Oldest first: what a kill leaves is a log without a gap.
+        for number in before.into_iter().chain([number]).take(drop_count) {
+            let path = self.names.segment(number);
+            fs::remove_file(&path).map_err(|source| AuditError::io("removing", &path, source))?;
+        }
+        Ok(())
+    }
+}
+
+fn damaged(names: &Names, why: &'static str) -> AuditError {
+    AuditError::Damaged { path: names.path.clone(), why }
+}
+
+fn seal(
+    record: &mut Record<'_>,
+    seq: u64,
+    prev: &str,
+    names: &Names,
+) -> Result<(Vec<u8>, String), AuditError> {
+    let (line, hash) = record
+        .seal(seq, Utc::now(), prev)
+        .map_err(|source| AuditError::io("composing a record for", &names.path, source))?;
+    if line.len() > MAX_RECORD {
+        return Err(damaged(names, "a record would be longer than any may be"));
+    }
+    Ok((line, hash))
+}
+
+/// Opens the log if it is there.
+fn open_existing(names: &Names) -> Result<Option<(File, FileId)>, AuditError> {
+    match platform::open(&names.path, Access::Append) {
+        Ok((file, meta)) => Ok(Some((file, platform::id(&meta)))),
+        Err(AuditError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// The log is not there: begins it if it never was, finishes a rotation whose owner died, or says
+/// that it was removed.
+fn begin_or_recover(names: &Names) -> Result<(File, FileId), AuditError> {
+    let path = names.hmac_key();
+    let (key_file, _) = platform::open(&path, Access::AppendOrMake)?;
+    let key_file = Arc::new(key_file);
+    let _lock = Locked::take(&key_file, names)?;
+    // Whoever had the lock before may have done it all.
+    if let Some(opened) = open_existing(names)? {
+        return Ok(opened);
+    }
+    let segments = names.segments()?;
+    let begun = !keys::read_text(&key_file, &path)?.is_empty();
+    if !begun {
+        if !segments.is_empty() {
+            return Err(AuditError::KeyMissing { path });
+        }
+        begin(names, &key_file)?;
+    } else if let Some((_, last)) = segments.last() {
+        // A living owner holds the lock of this segment until the new file is in place.
+        let (last, _) = platform::open(last, Access::Append)?;
+        let _lock = Locked::take(&Arc::new(last), names)?;
+        if let Some(opened) = open_existing(names)? {
+            return Ok(opened);
+        }
+        if !finish_rotation(names)? {
+            return Err(AuditError::Removed { path: names.path.clone() });
+        }
+    } else if !finish_beginning(names)? {
+        return Err(AuditError::Removed { path: names.path.clone() });
+    }
+    open_existing(names)?.ok_or_else(|| AuditError::Removed { path: names.path.clone() })
+}
+
+/// Makes keys and first record of a new log, under the lock of the HMAC key file. The order lets a kill
+/// at any point be made good: until the HMAC key is written all of it is done again.
+fn begin(names: &Names, mut key_file: &File) -> Result<(), AuditError> {
+    let signer = keys::make_signer(names)?;
+    let fact = LogFact::Opened {
+        segment: 1,
+        product: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+        public_key: signer.public_text(),
+    };
+    let mut record = Record::own(Action::LogOpened, "audit.open", names.name(), fact);
+    prepare_next(names, &mut record, 1, NO_HASH)?;
+    let path = names.hmac_key();
+    key_file
+        .write_all(keys::new_hmac_text()?.as_bytes())
+        .and_then(|()| key_file.sync_all())
+        .map_err(|source| AuditError::io("writing", &path, source))?;
+    put_next_in_place(names)
+}
+
+/// Writes a new segment's first record, to disk, under the name that nobody reads.
+fn prepare_next(names: &Names, record: &mut Record<'_>, seq: u64, prev: &str) -> Result<(), AuditError> {
+    let (line, _) = seal(record, seq, prev, names)?;
+    let next = names.next();
+    let fault = |source| AuditError::io("writing", &next, source);
+    match fs::remove_file(&next) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(fault(source)),
+        _ => {}
+    }
+    let (mut file, _) = platform::open(&next, Access::Make)?;
+    let written = file.write_all(&line).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A part of a segment must not wait there for somebody to put it in place.
+        let _ = fs::remove_file(&next);
+    }
+    written.map_err(fault)
+}
+
+fn put_next_in_place(names: &Names) -> Result<(), AuditError> {
+    fs::rename(names.next(), &names.path)
+        .map_err(|source| AuditError::io("putting in place", &names.path, source))?;
+    platform::sync_folder(&names.folder)
+}
+
+/// The first record of the segment that waits to be put in place, if one does.
+fn waiting(names: &Names) -> Result<Option<(LogFact, String)>, AuditError> {
+    match platform::open(&names.next(), Access::Append) {
+        Ok((file, _)) => Ok(read_head(&file, names).ok().map(|(_, fact, prev)| (fact, prev))),
+        Err(AuditError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Puts the waiting segment in place if it follows the last finished one. Says whether it did.
+fn finish_rotation(names: &Names) -> Result<bool, AuditError> {
+    let Some((number, last)) = names.segments()?.pop() else { return Ok(false) };
+    let Some((LogFact::Rotated { segment, .. }, prev)) = waiting(names)? else { return Ok(false) };
+    let (last, _) = platform::open(&last, Access::Append)?;
+    let end = last_line(&last, names)?;
+    let follows = segment == number + 1
+        && end.torn.is_empty()
+        && record::hash_of(&end.line).is_some_and(|hash| hash == prev);
+    if follows {
+        put_next_in_place(names)?;
+    }
+    Ok(follows)
+}
+
+/// Puts the first segment in place if the process that began the log died before it could.
+fn finish_beginning(names: &Names) -> Result<bool, AuditError> {
+    let begun = matches!(waiting(names)?, Some((LogFact::Opened { .. }, _)));
+    if begun {
+        put_next_in_place(names)?;
+    }
+    Ok(begun)
+}
+
+/// Length with line end, fact and `prev` of a segment's first record.
+fn read_head(mut file: &File, names: &Names) -> Result<(u64, LogFact, String), AuditError> {
+    let mut bytes = Vec::with_capacity(1024);
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.take(MAX_RECORD as u64).read_to_end(&mut bytes))
+        .map_err(|source| AuditError::io("reading", &names.path, source))?;
+    let shortened = || AuditError::Shortened { path: names.path.clone() };
+    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(shortened)?;
+    let line = bytes.get(..end).unwrap_or_default();
+    let first = record::parse(line).map_err(|why| damaged(names, why))?;
+    if record::hash_of(line).is_none_or(|hash| hash != first.hash) {
+        return Err(damaged(names, "the hash of its first record does not match"));
+    }
+    let fact = first.log.ok_or_else(|| damaged(names, "its first record does not begin a segment"))?;
+    Ok((end as u64 + 1, fact, first.prev.into_owned()))
+}
+
+/// The last whole line of a file without its end, and what follows it.
+struct End {
+    line: Vec<u8>,
+    torn: Vec<u8>,
+}
+
+fn last_line(mut file: &File, names: &Names) -> Result<End, AuditError> {
+    let fault = |source| AuditError::io("reading", &names.path, source);
+    let len = file.metadata().map_err(fault)?.len();
+    let mut window = 2 * MAX_RECORD as u64;
+    loop {
+        let start = len.saturating_sub(window);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(start)).map_err(fault)?;
+        file.take(len - start).read_to_end(&mut bytes).map_err(fault)?;
+        let mut parts = bytes.rsplitn(3, |byte| *byte == b'\n');
+        let torn = parts.next();
+        let line = parts.next();
+        let more = parts.next().is_some();
+        match (torn, line) {
+            (Some(torn), Some(line)) if more || start == 0 => {
+                return Ok(End { line: line.to_vec(), torn: torn.to_vec() });
+            }
+            _ if start == 0 => return Err(AuditError::Shortened { path: names.path.clone() }),
+            _ => window = window.saturating_mul(4),
+        }
+    }
+}
