@@ -9,13 +9,18 @@
 //! the disk.
 
 mod error;
+mod export;
 mod keys;
 mod names;
 mod platform;
+mod reader;
 mod record;
+mod show;
+mod tail;
+mod verify;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
@@ -23,7 +28,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::AuditError;
+pub use self::export::{Target, export};
 pub use self::record::{ApprovalRecord, LogFact, MAX_RECORD, NO_HASH, Record, SCHEMA};
+pub use self::show::{Filter, Format, parse_time, show};
+pub use self::tail::tail;
+pub use self::verify::{Fault, Problem, Report, VerifyOptions, verify};
 
 use self::names::Names;
 use self::writer::Writer;
@@ -42,6 +51,21 @@ pub const CHECKPOINT_EVERY: u64 = 1000;
 pub fn default_path() -> Result<PathBuf, AuditError> {
     let folders = directories::ProjectDirs::from("", "", "vault-mcp").ok_or(AuditError::NoHome)?;
     Ok(folders.data_dir().join("audit").join("audit.jsonl"))
+}
+
+/// HMAC-SHA-256 of a value with the key of an existing log, as [`Audit::hmac`] gives it, without opening
+/// the log for writing.
+///
+/// # Errors
+/// If the key is missing or cannot be read.
+pub fn hmac_of(path: &Path, value: &[u8]) -> Result<String, AuditError> {
+    Ok(keys::hmac_text(&keys::load_hmac(&Names::of(path)?)?, value))
+}
+
+/// JSON Schema of a record, as committed in `audit/schema.json`.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(Record<'static>)
 }
 
 /// When a record is forced to the disk before [`Audit::record`] returns.

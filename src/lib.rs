@@ -1,3 +1,4 @@
 //! vault-mcp.
 
 pub mod audit;
+pub mod cli;

@@ -1,31 +1,20 @@
 //! The audit log's promises, kept by real files and real processes.
 
-use vault_mcp::audit::{Action, Audit, Event, Settings};
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test, in helpers too"
+)]
 
-fn event<'a>(action: Action, id: &'a str) -> Event<'a> {
-    Event {
-        action,
-        id,
-        subject: "alice",
-        front: "stdio",
-        client: None,
-        op: "kv.read",
-        effect: "read",
-        target: "secret/mcp/alice/app",
-        keys: &[],
-        outcome: None,
-        code: None,
-        vault_request_id: None,
-        approval: None,
-        durable: false,
-    }
-}
-
-#[test]
-fn records_are_numbered_from_the_opening_record_on() {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("log/audit.jsonl");
-    let log = Audit::open(Settings::new(&path)).unwrap();
-    assert_eq!(log.record(&event(Action::Request, "1")).unwrap().seq, 2);
-    assert_eq!(log.record(&event(Action::Success, "1")).unwrap().seq, 3);
-}
+#[path = "audit_log/chain.rs"]
+mod chain;
+#[path = "audit_log/common.rs"]
+mod common;
+#[path = "audit_log/files.rs"]
+mod files;
+#[path = "audit_log/output.rs"]
+mod output;
+#[path = "audit_log/processes.rs"]
+mod processes;

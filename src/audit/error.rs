@@ -173,6 +173,12 @@ pub enum AuditError {
         /// What the system said.
         source: io::Error,
     },
+    /// The value to hash could not be read.
+    #[error("the value could not be read: {source}; give it on standard input")]
+    Input {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The answer of an audit command could not be written.
     #[error("the output could not be written: {source}; check where it goes")]
     Output {
@@ -207,6 +213,7 @@ impl AuditError {
             Self::Crypto { .. } => "audit_crypto",
             Self::Usage { .. } => "audit_usage",
             Self::Io { .. } => "audit_io",
+            Self::Input { .. } => "audit_input",
             Self::Output { .. } => "audit_output",
         }
     }

@@ -209,10 +209,15 @@ impl<'a> Record<'a> {
 
     /// The one spelling of this record, without the line end.
     pub(super) fn to_line(&self) -> io::Result<Vec<u8>> {
-        let mut line = Vec::with_capacity(768);
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut line, Ascii))?;
-        Ok(line)
+        ascii(self)
     }
+}
+
+/// Anything as JSON in plain ASCII, without white space.
+pub(super) fn ascii<T: Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
+    let mut line = Vec::with_capacity(768);
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut line, Ascii))?;
+    Ok(line)
 }
 
 /// The record in a line (without its end), if it is spelled as we spell it.
@@ -296,9 +301,7 @@ impl Formatter for Ascii {
 
 /// A text as a JSON string in plain ASCII, with its quotes: safe on a line and on a terminal.
 pub(super) fn quoted(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len() + 2);
-    let written = text.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Ascii));
-    written.ok().and_then(|()| String::from_utf8(out).ok()).unwrap_or_default()
+    ascii(text).ok().and_then(|json| String::from_utf8(json).ok()).unwrap_or_default()
 }
 
 fn escaped_len(character: char) -> usize {

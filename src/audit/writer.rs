@@ -69,8 +69,13 @@ struct Locked(Arc<File>);
 
 impl Locked {
     fn take(file: &Arc<File>, names: &Names) -> Result<Self, AuditError> {
-        file.lock().map_err(|source| AuditError::io("locking", &names.path, source))?;
-        Ok(Self(Arc::clone(file)))
+        loop {
+            match file.lock() {
+                Ok(()) => return Ok(Self(Arc::clone(file))),
+                Err(signal) if signal.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(AuditError::io("locking", &names.path, source)),
+            }
+        }
     }
 }
 
@@ -182,8 +187,14 @@ impl Writer {
         let names = Arc::clone(&self.names);
         let path = &names.path;
         let replaced = || AuditError::Replaced { path: path.clone(), kind: "another file" };
-        let (file, meta) = platform::open(path, Access::Append)?;
-        let (_, fact, prev) = read_head(&file, &names)?;
+        let opened = platform::open(path, Access::Append)
+            .and_then(|(file, meta)| Ok((read_head(&file, &names)?, file, meta)));
+        let ((_, fact, prev), file, meta) = match opened {
+            Ok(opened) => opened,
+            Err(other @ (AuditError::Io { .. } | AuditError::Unwritable { .. })) => return Err(other),
+            // Whatever is wrong with it, it is not what we would have put there.
+            Err(_) => return Err(replaced()),
+        };
         let LogFact::Rotated { segment, oldest, .. } = fact else { return Err(replaced()) };
         let ours = self.segment()?;
         // Ours is now a finished segment, or it was one and retention has removed it since.
@@ -191,7 +202,7 @@ impl Writer {
         if !regular {
             return Err(replaced());
         }
-        if segment == ours + 1 && self.is_finished_segment()? {
+        if segment == ours.saturating_add(1) && self.is_finished_segment()? {
             let end = last_line(&self.current.file, &self.names)?;
             if !end.torn.is_empty() || record::hash_of(&end.line).is_none_or(|hash| hash != prev) {
                 return Err(replaced());
@@ -243,7 +254,7 @@ impl Writer {
         if last.seq < known {
             return Err(damaged(&self.names, "its last record is older than one that was seen before"));
         }
-        let whole = len - end.torn.len() as u64;
+        let whole = len.saturating_sub(end.torn.len() as u64);
         let tail = Tail { len: whole, seq: last.seq, hash: last.hash.into_owned() };
         if !end.torn.is_empty() {
             return self.set_aside(&end.torn, tail);
@@ -305,7 +316,7 @@ impl Writer {
         let Some(tail) = &self.current.tail else {
             return Err(damaged(&self.names, "its end is not known"));
         };
-        seal(record, tail.seq + 1, &tail.hash, &self.names)
+        seal(record, tail.seq.saturating_add(1), &tail.hash, &self.names)
     }
 
     /// Writes a whole line at the end, or leaves the file as it was.
@@ -320,7 +331,7 @@ impl Writer {
             let _ = file.set_len(tail.len);
             return Err(AuditError::io("writing", &self.names.path, source));
         }
-        let seq = tail.seq + 1;
+        let seq = tail.seq.saturating_add(1);
         self.current.tail = Some(Tail { len: tail.len + line.len() as u64, seq, hash: hash.clone() });
         Ok(Recorded { seq, hash })
     }
@@ -343,6 +354,7 @@ impl Writer {
     /// Under the lock: finishes this segment and puts the next one in its place.
     fn rotate(&mut self) -> Result<(), AuditError> {
         let number = self.segment()?;
+        let following = number.saturating_add(1);
         let finished = self.names.segment(number);
         if fs::symlink_metadata(&finished).is_ok() {
             return Err(damaged(&self.names, "the name of its next finished segment is taken"));
@@ -354,20 +366,20 @@ impl Writer {
         let before: Vec<u32> = self.names.segments()?.into_iter().map(|(number, _)| number).collect();
         let count = before.len() + 1;
         let drop_count = self.keep.map_or(0, |keep| count.saturating_sub(keep));
-        let oldest = before.iter().chain([&number]).nth(drop_count).copied().unwrap_or(number + 1);
+        let oldest = before.iter().chain([&number]).nth(drop_count).copied().unwrap_or(following);
         let (seq, hash) = match &self.current.tail {
             Some(tail) => (tail.seq, tail.hash.clone()),
             None => return Err(damaged(&self.names, "its end is not known")),
         };
         let fact = LogFact::Rotated {
-            segment: number + 1,
+            segment: following,
             previous: self.names.segment_name(number),
             oldest,
             public_key: self.signer()?.public_text(),
         };
         let name = self.names.name().to_owned();
         let mut record = Record::own(Action::Rotated, "audit.rotate", &name, fact);
-        prepare_next(&self.names, &mut record, seq + 1, &hash)?;
+        prepare_next(&self.names, &mut record, seq.saturating_add(1), &hash)?;
         fs::rename(&self.names.path, &finished).map_err(fault)?;
         fs::rename(self.names.next(), &self.names.path).map_err(fault)?;
         platform::sync_folder(&self.names.folder)?;
@@ -500,7 +512,7 @@ fn finish_rotation(names: &Names) -> Result<bool, AuditError> {
     let Some((LogFact::Rotated { segment, .. }, prev)) = waiting(names)? else { return Ok(false) };
     let (last, _) = platform::open(&last, Access::Append)?;
     let end = last_line(&last, names)?;
-    let follows = segment == number + 1
+    let follows = segment == number.saturating_add(1)
         && end.torn.is_empty()
         && record::hash_of(&end.line).is_some_and(|hash| hash == prev);
     if follows {

@@ -1,0 +1,69 @@
+//! What a record costs: `cargo bench --bench audit`. Durable records cost what the disk costs; put
+//! `TMPDIR` where the log will lie.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot run should say so at once")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vault_mcp::audit::{Action, Audit, Event, Settings, VerifyOptions, verify};
+
+fn event(durable: bool, keys: &[String]) -> Event<'_> {
+    Event {
+        action: Action::Request,
+        id: "0b0f2f6e-3d5c-4f0e-9a3f-6f4f2d3c1b2a",
+        subject: "alice",
+        front: "stdio",
+        client: Some("claude-code 2.1.329"),
+        op: "kv.write",
+        effect: "write",
+        target: "secret/mcp/alice/myapp",
+        keys,
+        outcome: None,
+        code: None,
+        vault_request_id: Some("5c1f3f0e-6a6e-4b53-9f8f-0f6f1f2f3f4f"),
+        approval: None,
+        durable,
+    }
+}
+
+fn private() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("audit-bench").tempdir().unwrap()
+}
+
+fn record(c: &mut Criterion) {
+    let keys = ["DB_PASSWORD".to_owned(), "API_KEY".to_owned()];
+    let mut group = c.benchmark_group("record");
+    group.throughput(Throughput::Elements(1));
+    for (name, durable) in [("not durable", false), ("durable", true)] {
+        let dir = private();
+        let log = Audit::open(Settings::new(dir.path().join("audit.jsonl"))).unwrap();
+        group.bench_function(name, |b| b.iter(|| log.record(&event(durable, &keys)).unwrap()));
+    }
+    // Two handles take turns: each reads the end that the other left.
+    let dir = private();
+    let path = dir.path().join("audit.jsonl");
+    let logs = [Audit::open(Settings::new(&path)).unwrap(), Audit::open(Settings::new(&path)).unwrap()];
+    let mut turns = logs.iter().cycle();
+    group.bench_function("taking turns", |b| {
+        b.iter(|| turns.next().unwrap().record(&event(false, &keys)).unwrap());
+    });
+    group.finish();
+}
+
+fn open(c: &mut Criterion) {
+    let dir = private();
+    let path = dir.path().join("audit.jsonl");
+    let log = Audit::open(Settings::new(&path)).unwrap();
+    for _ in 0..10_000 {
+        log.record(&event(false, &[])).unwrap();
+    }
+    drop(log);
+    c.bench_function("open", |b| b.iter(|| Audit::open(Settings::new(&path)).unwrap()));
+    let mut group = c.benchmark_group("verify");
+    group.throughput(Throughput::Elements(10_000));
+    group.sample_size(10);
+    group.bench_function("10,000 records", |b| b.iter(|| verify(&path, &VerifyOptions::default()).unwrap()));
+    group.finish();
+}
+
+criterion_group!(benches, record, open);
+criterion_main!(benches);

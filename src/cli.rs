@@ -1,0 +1,3 @@
+//! The human's side: one file for each subcommand.
+
+pub mod audit;

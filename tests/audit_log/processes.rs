@@ -1,0 +1,158 @@
+//! Several processes share one log, and a kill at any time leaves one that verifies.
+//!
+//! A child is this test program again, told by its environment what to do.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vault_mcp::audit::{Audit, AuditError, Fsync, Settings};
+
+use crate::common::{Home, call};
+
+const ROLE: &str = "AUDIT_TEST_ROLE";
+const LOG: &str = "AUDIT_TEST_LOG";
+const MAX: &str = "AUDIT_TEST_MAX_BYTES";
+const NOBODY: u32 = 65_534;
+
+/// A child to be started.
+pub(crate) struct Child {
+    command: Command,
+    home: std::path::PathBuf,
+    program: Option<tempfile::TempDir>,
+}
+
+pub(crate) fn child(role: &str, home: &Home) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "processes::the_child", "--nocapture", "--test-threads=1"]);
+    Child { command, home: home.dir.path().to_owned(), program: None }
+        .with(ROLE, role)
+        .with(LOG, home.path.to_str().unwrap())
+}
+
+impl Child {
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs as a user whom permissions stop: another than root, who gets the log's folder.
+    pub(crate) fn unprivileged(mut self) -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        // The program may lie where that user cannot reach it.
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = place.path().join("child");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        chown(&self.home, Some(NOBODY), Some(NOBODY)).unwrap();
+        for entry in fs::read_dir(&self.home).unwrap() {
+            chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut command = Command::new(program);
+        command.args(self.command.get_args()).uid(NOBODY).gid(NOBODY).current_dir("/");
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        self.command = command;
+        self.program = Some(place);
+        self
+    }
+
+    /// Runs with a limit on the size of files, in blocks of 512 bytes.
+    pub(crate) fn file_limit(mut self, blocks: u64) -> Self {
+        let mut command = Command::new("sh");
+        // Without the trap the limit would be a signal and not an error.
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        self.command = command;
+        self
+    }
+
+    fn spawn(mut self) -> std::process::Child {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Runs it to its end, and gives the code of the error that it ended in.
+    pub(crate) fn code(mut self) -> String {
+        let output = self.command.stderr(Stdio::piped()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let code = text.lines().find_map(|line| line.split_once("CODE=")).map(|(_, code)| code.to_owned());
+        code.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// Not a test by itself: what a child does.
+#[test]
+fn the_child() {
+    let (Ok(role), Ok(path)) = (std::env::var(ROLE), std::env::var(LOG)) else { return };
+    let max_bytes = std::env::var(MAX).map_or(u64::MAX, |max| max.parse().unwrap());
+    let settings = Settings { fsync: Fsync::Never, max_bytes, ..Settings::new(path) };
+    let name = std::process::id();
+    let work = || -> Result<(), AuditError> {
+        let log = Audit::open(settings)?;
+        let calls = match role.as_str() {
+            "open" => 0,
+            "write" => 250,
+            "fill" | "for-ever" => u64::MAX,
+            other => panic!("{other}"),
+        };
+        for number in 0..calls {
+            call(&log, &format!("{name}-{number}"))?;
+        }
+        Ok(())
+    };
+    let code = work().map_or_else(|error| error.code(), |()| "none");
+    println!("\nCODE={code}");
+}
+
+#[test]
+fn eight_processes_write_one_valid_chain_through_rotations() {
+    let home = Home::new();
+    // None of them finds a log: one begins it, the others wait.
+    let children: Vec<_> = (0..8)
+        .map(|_| child("write", &home).with(MAX, "60000"))
+        .map(|child| thread::spawn(move || child.code()))
+        .collect();
+    for child in children {
+        assert_eq!(child.join().unwrap(), "none");
+    }
+    let report = home.verify();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    assert!(report.segments > 10, "{}", report.segments);
+    let own = report.records - 8 * 250 * 2;
+    assert!((report.segments as u64..500).contains(&own), "{own}");
+    assert!(!report.notes.iter().any(|note| note.contains("no answer")), "{:?}", report.notes);
+}
+
+#[test]
+fn killed_writers_leave_a_log_that_can_be_written_and_verified() {
+    let home = Home::new();
+    let start = Instant::now();
+    let mut killed = 0;
+    while killed < 40 {
+        let mut writers: Vec<_> =
+            (0..2).map(|_| child("for-ever", &home).with(MAX, "20000").spawn()).collect();
+        thread::sleep(Duration::from_millis(20 + (killed * 7) % 50));
+        for writer in &mut writers {
+            // SIGKILL.
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+            killed += 1;
+        }
+        call(&home.open(), &format!("after-{killed}")).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(120));
+    }
+    let report = home.verify();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    assert!(report.records > 1_000, "{}", report.records);
+    println!("{} records in {} segments after {killed} kills", report.records, report.segments);
+}
