@@ -8,6 +8,8 @@
     reason = "a failed assumption is a failed test, in helpers too"
 )]
 
+#[path = "audit_log/by_hand.rs"]
+mod by_hand;
 #[path = "audit_log/chain.rs"]
 mod chain;
 #[path = "audit_log/common.rs"]
