@@ -264,6 +264,15 @@ impl Audit {
         Ok(written.recorded)
     }
 
+    /// Whether a record could be appended now. A call that reads from Vault before its own record (the
+    /// preview for a human) asks this first.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub fn check(&self) -> Result<(), AuditError> {
+        self.writer().check()
+    }
+
     /// Signs everything up to now, if there is something that is not yet signed. Done by itself every
     /// [`CHECKPOINT_EVERY`] records, at rotation and when the last clone is dropped.
     ///

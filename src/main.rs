@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The binary: arguments in, exit code out. Everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vault_mcp::cli::main()
+}

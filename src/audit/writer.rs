@@ -133,6 +133,21 @@ impl Writer {
         Err(AuditError::Busy { path: self.names.path.clone() })
     }
 
+    /// Whether a record could be appended now: the path still names our log and its end is whole.
+    pub(super) fn check(&mut self) -> Result<(), AuditError> {
+        for _ in 0..FOLLOW_LIMIT {
+            let lock = Locked::take(&self.current.file, &self.names)?;
+            match self.settle()? {
+                Some(moved) => {
+                    drop(lock);
+                    self.current = moved;
+                }
+                None => return Ok(()),
+            }
+        }
+        Err(AuditError::Busy { path: self.names.path.clone() })
+    }
+
     /// Writes a checkpoint unless the last record is one.
     pub(super) fn checkpoint(&mut self) -> Result<(), AuditError> {
         if !self.unsigned {

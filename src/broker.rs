@@ -1,0 +1,541 @@
+//! The one way in. Every call from every front end goes through [`Broker::call`], whose steps read in
+//! order: parse, authorise, limit, observe, decide, record the request, run, record the response, answer.
+//!
+//! Asking a human is data: `call` returns [`Outcome::Ask`], the front end carries the question to
+//! somebody, and comes back with what [`Broker::approve`] gave it. What this module does not do: speak
+//! a protocol, or know how a question reaches a person.
+
+mod grant;
+mod limit;
+pub mod patterns;
+mod place;
+mod tickets;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use crate::{
+    audit::{Action, Approval as AuditApproval, Audit, Event},
+    caller::Caller,
+    config::{Config, DangerousPatterns, Reveal},
+    error::Error,
+    names::shown,
+    op::{AnyCall, Boxed, Change, Effect, Op, Preview, Target, Toolset},
+    secret::is_mask,
+    vault::{Session, Vault, sys},
+};
+
+pub use grant::{Granted, Look};
+pub use place::{FullPath, Place};
+pub use tickets::{Approved, CallDigest, Channel, Delegate, LIFETIME, TicketId, canonical_json};
+
+use limit::Limiter;
+use tickets::Tickets;
+
+/// Most bytes that the arguments of a call may have.
+pub const MAX_REQUEST: usize = 1 << 20;
+
+/// What came of a call.
+pub enum Outcome {
+    /// It was carried out.
+    Done(Answer),
+    /// A human must be asked first.
+    Ask(Question),
+}
+
+/// The output of an operation, as the caller may see it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The output as JSON.
+    pub value: Value,
+    /// Things worth saying beside it, such as a token about to end.
+    pub notices: Vec<String>,
+}
+
+/// What a human is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Redeemed by a yes.
+    pub ticket: TicketId,
+    /// What is shown: the first line names action and target. Safe for any terminal.
+    pub text: String,
+    /// Seconds until it runs out.
+    pub seconds: u64,
+    /// Mount and full path, or another name of the thing.
+    pub target: String,
+    /// The server's own token may not do this; only an approver with its own login can.
+    pub needs_login: bool,
+    /// An approver with its own login may carry it out: it changes something, and shows nothing.
+    pub can_be_delegated: bool,
+}
+
+/// Why a question closed without a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The human said no.
+    Declined,
+    /// The dialog was closed, or the call was cancelled.
+    Cancelled,
+    /// No answer in time.
+    TimedOut,
+    /// An answer that was not the exact text.
+    NotConfirmed,
+    /// There was no way to ask.
+    NobodyToAsk(&'static str),
+}
+
+impl Closed {
+    /// The error that the caller gets.
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Declined => Error::Declined,
+            Self::Cancelled => Error::Cancelled,
+            Self::TimedOut => Error::ApprovalTimedOut { seconds: LIFETIME.as_secs() },
+            Self::NotConfirmed => Error::NotConfirmed,
+            Self::NobodyToAsk(why) => Error::NobodyToAsk { why: why.into() },
+        }
+    }
+}
+
+/// A secret that a call changed: what subscribers of resources are told.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The caller's subject.
+    pub subject: crate::names::Subject,
+    /// Mount and full path.
+    pub target: String,
+}
+
+/// The pipeline and the state that outlives a call.
+pub struct Broker {
+    config: Arc<Config>,
+    vault: Arc<Vault>,
+    audit: Audit,
+    limiter: Limiter,
+    tickets: Tickets,
+    login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
+    changes: tokio::sync::broadcast::Sender<Changed>,
+}
+
+/// A call on its way through the pipeline.
+struct Passing<'a> {
+    op: &'static Op,
+    caller: &'a Caller,
+    id: String,
+    target: Target,
+}
+
+impl Broker {
+    /// A broker over these settings, this Vault and this log.
+    #[must_use]
+    pub fn new(config: Arc<Config>, vault: Arc<Vault>, audit: Audit) -> Arc<Self> {
+        Arc::new(Self {
+            limiter: Limiter::new(&config),
+            tickets: Tickets::default(),
+            login_attached: Mutex::new(Box::new(|| false)),
+            changes: tokio::sync::broadcast::channel(64).0,
+            config,
+            vault,
+            audit,
+        })
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Tells the broker how to find out whether an approver with its own login is attached.
+    pub fn when_login_attached(&self, check: impl Fn() -> bool + Send + Sync + 'static) {
+        *self.login_attached.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(check);
+    }
+
+    /// Puts another token in place: a new login of the same human.
+    pub fn replace_token(&self, token: crate::config::SecretText) {
+        self.vault.tokens().replace(token);
+    }
+
+    /// What calls change from now on.
+    #[must_use]
+    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<Changed> {
+        self.changes.subscribe()
+    }
+
+    /// True when the operation is registered under these settings.
+    #[must_use]
+    pub fn offers(&self, op: &Op) -> bool {
+        let family = op.spec.toolset == Toolset::Session || self.config.toolsets.contains(op.spec.toolset.as_str());
+        family && (!*self.config.read_only || op.spec.effect.is_read_only())
+    }
+
+    /// Carries a call through all steps. With `approved`, the human's yes to the same call.
+    ///
+    /// # Errors
+    /// Whatever refused or failed; its record is in the log.
+    pub async fn call(&self, op: &'static Op, arguments: Value, caller: &Caller, approved: Option<Approved>) -> Result<Outcome, Error> {
+        let id = match &approved {
+            Some(approved) => approved.call_id.clone(),
+            None => new_id()?,
+        };
+        let mut passing = Passing { op, caller, id, target: Target::named("-") };
+
+        // Parse.
+        let parsed = self.parse(&mut passing, &arguments);
+        let call = match parsed {
+            Ok(call) => call,
+            Err(error) => return Err(self.refuse(&passing, Action::ValidationFailed, error)),
+        };
+
+        // Authorise and limit.
+        if let Err(error) = self.authorise(&passing, call.as_ref()) {
+            return Err(self.refuse(&passing, Action::Refused, error));
+        }
+
+        // Observe and decide.
+        let session = self.vault.session();
+        let approved = match (self.must_ask(&passing, call.as_ref()), approved) {
+            (false, _) => None,
+            (true, approved) => {
+                // The preview is read from Vault: where nothing can be recorded, nothing is read either.
+                if let Err(error) = self.audit.check() {
+                    return Err(error.into());
+                }
+                let (preview, needs_login) = match self.observe(&passing, call.as_ref(), &session).await {
+                    Ok(seen) => seen,
+                    Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
+                };
+                let digest = CallDigest::of(op.spec.id, &arguments, &caller.subject, self.vault.address(), self.vault.namespace());
+                match approved {
+                    Some(approved) if approved.digest != digest => {
+                        let error = Error::TicketInvalid { fault: "it was given for another call" };
+                        return Err(self.refuse(&passing, Action::Refused, error));
+                    }
+                    Some(approved) if approved.version == preview.version => Some(approved),
+                    changed => {
+                        return self.ask(&passing, call.as_ref(), digest, preview, needs_login, changed.is_some()).map(Outcome::Ask);
+                    }
+                }
+            }
+        };
+
+        // Record the request: no record, no request.
+        let approval = approved.as_ref().map(|approved| (approved.channel, approved.ticket.clone()));
+        self.record(&passing, Action::Request, None, None, approval.as_ref())?;
+
+        // Run.
+        let started = Instant::now();
+        let result = match &approved {
+            Some(Approved { delegate: Some(delegate), .. }) => delegate.run(op.spec.id, arguments).await,
+            _ => {
+                let granted = Granted {
+                    reveal: !caller.front.answers_a_model() || call.wants_reveal(),
+                    observed: approved.as_ref().map(|approved| approved.version),
+                    session: session.clone(),
+                    caller: caller.clone(),
+                    config: self.config.clone(),
+                    audit: self.audit.clone(),
+                };
+                call.run(granted).await
+            }
+        };
+        tracing::debug!(op = op.spec.id, ok = result.is_ok(), micros = started.elapsed().as_micros() as u64, "ran");
+
+        // Record the response: no response record, no secret.
+        let (action, code) = match &result {
+            Ok(_) => (Action::Success, None),
+            Err(error) => (Action::Failed, Some(error.code())),
+        };
+        let recorded = self.record(&passing, action, code, session.request_id().as_deref(), approval.as_ref());
+        if let Err(error) = recorded {
+            let applied = result.is_ok() && !op.spec.effect.is_read_only();
+            return Err(if applied { Error::AppliedUnrecorded { fault: error.to_string() } } else { error });
+        }
+
+        // Answer.
+        let value = result?;
+        if !op.spec.effect.is_read_only() {
+            // Nobody listening is not a fault.
+            let _ = self.changes.send(Changed { subject: caller.subject.clone(), target: passing.target.name.clone() });
+        }
+        let notices = self.vault.tokens().ends_soon().map(|seconds| {
+            format!("The Vault token ends in {seconds} s and cannot be renewed further. Ask the user to log in again.")
+        });
+        Ok(Outcome::Done(Answer { value, notices: notices.into_iter().collect() }))
+    }
+
+    /// A human's yes: consumes the ticket and records it.
+    ///
+    /// # Errors
+    /// `ticket_invalid`, or the audit log's fault.
+    pub fn approve(&self, op: &'static Op, caller: &Caller, ticket: &TicketId, channel: Channel, delegate: Option<Arc<dyn Delegate>>) -> Result<Approved, Error> {
+        let unknown = || Passing { op, caller, id: ticket.as_str().to_owned(), target: Target::named("-") };
+        let approved = match self.tickets.redeem(ticket, &caller.subject, channel, delegate) {
+            Ok(approved) => approved,
+            Err(error) => return Err(self.refuse(&unknown(), Action::Refused, error)),
+        };
+        let passing = Passing { id: approved.call_id.clone(), ..unknown() };
+        self.record(&passing, Action::Confirmed, None, None, Some(&(channel, ticket.clone())))?;
+        Ok(approved)
+    }
+
+    /// A question that ends without a yes. Gives the error for the caller.
+    pub fn close(&self, op: &'static Op, caller: &Caller, ticket: &TicketId, closed: Closed, channel: Channel) -> Error {
+        let error = closed.into_error();
+        let Some(id) = self.tickets.close(ticket, closed == Closed::Declined) else {
+            return error;
+        };
+        let passing = Passing { op, caller, id, target: Target::named("-") };
+        match self.record(&passing, Action::Aborted, Some(error.code()), None, Some(&(channel, ticket.clone()))) {
+            Ok(()) => error,
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    /// True while the ticket could be redeemed.
+    #[must_use]
+    pub fn is_open(&self, ticket: &TicketId) -> bool {
+        self.tickets.is_open(ticket)
+    }
+
+    /// Records a call that never became one: an unknown tool, or arguments that are no object.
+    pub fn refuse_unknown(&self, tool: &str, caller: &Caller, error: Error) -> Error {
+        let id = match new_id() {
+            Ok(id) => id,
+            Err(error) => return error,
+        };
+        let target = shown(tool, 64);
+        let event = Event { op: "-", effect: "-", target: &target, code: Some(error.code()), ..event_of(Action::ValidationFailed, &id, caller) };
+        match self.audit.record(&event) {
+            Ok(_) => error,
+            Err(unrecorded) => unrecorded.into(),
+        }
+    }
+
+    fn parse(&self, passing: &mut Passing<'_>, arguments: &Value) -> Result<Box<dyn AnyCall>, Error> {
+        if !self.offers(passing.op) {
+            return Err(Error::UnknownTool);
+        }
+        let call = passing.op.parse(arguments.clone())?;
+        passing.target = call.target(&passing.caller.place)?;
+        let mut size = 0;
+        for (key, value) in call.values() {
+            if is_mask(value) {
+                return Err(Error::MaskedValue { field: shown(key, 64) });
+            }
+            size += approximate_size(value);
+            if size > MAX_REQUEST {
+                return Err(Error::TooLarge { what: "The data", limit: MAX_REQUEST });
+            }
+        }
+        if *self.config.dangerous_patterns == DangerousPatterns::Block {
+            let found = dangerous(call.as_ref());
+            if !found.is_empty() {
+                let keys = found.iter().map(|(key, _)| shown(key, 64)).collect::<Vec<_>>().join(", ");
+                let mut names: Vec<&str> = found.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+                names.sort_unstable();
+                names.dedup();
+                return Err(Error::DangerousPattern { keys, patterns: names.join(", ") });
+            }
+        }
+        Ok(call)
+    }
+
+    fn authorise(&self, passing: &Passing<'_>, call: &dyn AnyCall) -> Result<(), Error> {
+        if let Some(scope) = passing.op.spec.scope
+            && !passing.caller.has(scope)
+        {
+            return Err(Error::MissingScope { scope: scope.as_str() });
+        }
+        if call.wants_reveal() && passing.caller.front.answers_a_model() && *self.config.reveal == Reveal::Never {
+            return Err(Error::RevealForbidden);
+        }
+        self.limiter.take(&passing.caller.subject)
+    }
+
+    /// Whether a human stands between this call and Vault.
+    fn must_ask(&self, passing: &Passing<'_>, call: &dyn AnyCall) -> bool {
+        use crate::caller::Front;
+        match passing.caller.front {
+            // The human's own command at the human's own terminal.
+            Front::Cli => return false,
+            Front::Approver | Front::Stdio => {}
+        }
+        let effect = if call.is_harmless() { Effect::Read } else { passing.op.spec.effect };
+        self.config.confirm_effects.contains(effect) || (call.wants_reveal() && *self.config.reveal == Reveal::Ask)
+    }
+
+    /// The preview, and whether the server's token lacks what the call needs. Both questions go to Vault
+    /// at the same time.
+    async fn observe(&self, passing: &Passing<'_>, call: &dyn AnyCall, session: &Session) -> Result<(Preview, bool), Error> {
+        let paths = passing.target.needs.iter().map(|need| need.path.clone()).collect::<Vec<_>>();
+        let capabilities = async {
+            if paths.is_empty() { Ok(Vec::new()) } else { sys::capabilities(session, paths).await }
+        };
+        let (preview, capabilities) = futures_util::future::join(call.observe(Look::new(session, passing.caller)), capabilities).await;
+        let mut preview = preview?;
+        if preview.verb.is_empty() {
+            preview.verb = if call.wants_reveal() { "REVEAL" } else { "RUN" };
+        }
+        for (key, names) in dangerous(call) {
+            preview.warnings.extend(names.iter().map(|name| format!("{}: {name}", shown(key, 64))));
+        }
+        let mut needs_login = false;
+        // A token that may not ask about itself finds out by trying.
+        for (need, have) in passing.target.needs.iter().zip(capabilities.unwrap_or_default()) {
+            if !sys::allows(&have, need.capabilities) {
+                let login = self.login_attached.lock().unwrap_or_else(PoisonError::into_inner)();
+                if !login || call.wants_reveal() {
+                    let quoted = need.capabilities.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+                    return Err(Error::Forbidden { path: need.path.clone(), capabilities: quoted });
+                }
+                needs_login = true;
+            }
+        }
+        Ok((preview, needs_login))
+    }
+
+    fn ask(&self, passing: &Passing<'_>, call: &dyn AnyCall, digest: CallDigest, preview: Preview, needs_login: bool, changed: bool) -> Result<Question, Error> {
+        let ticket = match self.tickets.open(&passing.caller.subject, digest, preview.version, &passing.id) {
+            Ok(ticket) => ticket,
+            Err(error) => return Err(self.refuse(passing, Action::Refused, error)),
+        };
+        let channel = (Channel::Client, ticket.clone());
+        if let Err(error) = self.record(passing, Action::ConfirmationRequired, None, None, Some(&channel)) {
+            self.tickets.close(&ticket, false);
+            return Err(error);
+        }
+        let text = question_text(passing, call, &preview, &ticket, changed);
+        Ok(Question {
+            ticket,
+            text,
+            seconds: LIFETIME.as_secs(),
+            target: passing.target.name.clone(),
+            needs_login,
+            can_be_delegated: !passing.op.spec.effect.is_read_only(),
+        })
+    }
+
+    /// Records a refusal and gives its error back; when not even that can be recorded, that error.
+    fn refuse(&self, passing: &Passing<'_>, action: Action, error: Error) -> Error {
+        if matches!(error, Error::Audit(_)) {
+            return error;
+        }
+        match self.record(passing, action, Some(error.code()), None, None) {
+            Ok(()) => error,
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    fn record(&self, passing: &Passing<'_>, action: Action, code: Option<&str>, vault_request_id: Option<&str>, approval: Option<&(Channel, TicketId)>) -> Result<(), Error> {
+        let durable = !passing.op.spec.effect.is_read_only() && matches!(action, Action::Request | Action::Success | Action::Failed | Action::Confirmed);
+        let approval = approval.map(|(channel, ticket)| AuditApproval { channel: channel.as_str(), ticket: ticket.as_str() });
+        let event = Event {
+            op: passing.op.spec.id,
+            effect: passing.op.spec.effect.as_str(),
+            target: &passing.target.name,
+            keys: &passing.target.keys,
+            code,
+            vault_request_id,
+            approval,
+            durable,
+            ..event_of(action, &passing.id, passing.caller)
+        };
+        self.audit.record(&event)?;
+        Ok(())
+    }
+}
+
+fn event_of<'a>(action: Action, id: &'a str, caller: &'a Caller) -> Event<'a> {
+    Event {
+        action,
+        id,
+        subject: caller.subject.as_str(),
+        front: caller.front.as_str(),
+        client: caller.client.as_deref(),
+        op: "-",
+        effect: "-",
+        target: "-",
+        keys: &[],
+        outcome: None,
+        code: None,
+        vault_request_id: None,
+        approval: None,
+        durable: false,
+    }
+}
+
+fn dangerous(call: &dyn AnyCall) -> Vec<(&str, Vec<&'static str>)> {
+    let values = call.values().into_iter();
+    values.map(|(key, value)| (key, patterns::found(value))).filter(|(_, names)| !names.is_empty()).collect()
+}
+
+fn approximate_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(approximate_size).sum(),
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() + approximate_size(item)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
+/// At most this many keys are named in a question; the rest is counted.
+const SHOWN_KEYS: usize = 12;
+
+fn question_text(passing: &Passing<'_>, call: &dyn AnyCall, preview: &Preview, ticket: &TicketId, changed: bool) -> String {
+    let mut text = format!("{} {}", preview.verb, shown(&passing.target.name, 200));
+    if !preview.detail.is_empty() {
+        text.push_str(" — ");
+        text.push_str(&preview.detail);
+    }
+    text.push_str(&format!(" · id {}", ticket.short()));
+    if changed {
+        text.push_str("\n  ! It changed since you were asked; this is the new state.");
+    }
+    if !preview.changes.is_empty() {
+        let sign = |change: &Change| match change {
+            Change::Added => '+',
+            Change::Changed => '~',
+            Change::Removed => '-',
+        };
+        let keys = preview.changes.iter().take(SHOWN_KEYS).map(|(change, key)| format!("{} {}", sign(change), shown(key, 64)));
+        text.push_str("\n  ");
+        text.push_str(&keys.collect::<Vec<_>>().join("   "));
+        if preview.changes.len() > SHOWN_KEYS {
+            text.push_str(&format!("   … and {} more", preview.changes.len() - SHOWN_KEYS));
+        }
+    }
+    for warning in preview.warnings.iter().take(SHOWN_KEYS) {
+        text.push_str("\n  ! ");
+        text.push_str(warning);
+    }
+    if preview.warnings.len() > SHOWN_KEYS {
+        text.push_str(&format!("\n  ! … and {} more warnings", preview.warnings.len() - SHOWN_KEYS));
+    }
+    if call.wants_reveal() {
+        text.push_str("\n  ! The values would be shown to the model and kept in its conversation.");
+    }
+    if preview.verb == "WRITE" {
+        text.push_str("\n  ! The current state could not be seen: what is there would be replaced unseen.");
+    }
+    text
+}
+
+fn new_id() -> Result<String, Error> {
+    let mut bytes = [0u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Internal { what: "no randomness" })?;
+    // UUID version 4 (RFC 9562).
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = hex::encode(bytes);
+    let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    Ok(parts.iter().filter_map(|(from, to)| hex.get(*from..*to)).collect::<Vec<_>>().join("-"))
+}
+
+/// Keeps the type of a boxed delegate's future in one place.
+pub type DelegateFuture<'a> = Boxed<'a, Result<Value, Error>>;

@@ -1,0 +1,111 @@
+//! What an operation is given: a look before the question, a grant after the decision. Neither can be
+//! made outside the broker, so "forgot the check" does not compile.
+
+use std::sync::Arc;
+
+use crate::{
+    audit::Audit,
+    caller::Caller,
+    config::Config,
+    error::Error,
+    secret::{Disclosed, SecretData},
+    vault::{Session, Reads, Envelope, kv::{KvReader, KvWriter}},
+};
+
+use super::Place;
+
+/// The right to read the current state, for a preview.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    session: &'a Session,
+    caller: &'a Caller,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(session: &'a Session, caller: &'a Caller) -> Self {
+        Self { session, caller }
+    }
+
+    /// The caller's place.
+    #[must_use]
+    pub fn place(&self) -> &'a Place {
+        &self.caller.place
+    }
+
+    /// A KV mount, for reading.
+    #[must_use]
+    pub fn kv(&self, mount: &'a str) -> KvReader<'a> {
+        KvReader::new(self.session, mount)
+    }
+
+    /// Any other reading request.
+    ///
+    /// # Errors
+    /// As the session's.
+    pub async fn read<E: Reads>(&self, endpoint: &E) -> Result<Envelope<E::Response>, Error> {
+        self.session.read(endpoint).await
+    }
+}
+
+/// The right to carry one call out. The broker makes one after every check has passed and the request
+/// record is on disk.
+pub struct Granted {
+    pub(super) session: Session,
+    pub(super) caller: Caller,
+    pub(super) config: Arc<Config>,
+    pub(super) audit: Audit,
+    /// What was observed for the preview the human agreed to; outer `None` when nobody was asked.
+    pub(super) observed: Option<Option<u64>>,
+    pub(super) reveal: bool,
+}
+
+impl Granted {
+    /// The caller's place.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.caller.place
+    }
+
+    /// The caller.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A KV mount.
+    #[must_use]
+    pub fn kv<'a>(&'a self, mount: &'a str) -> KvWriter<'a> {
+        KvWriter::new(&self.session, mount)
+    }
+
+    /// Requests of other engines.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The check-and-set number for a write: the caller's own, else the version that was previewed, else
+    /// none. A caller's own number that is not the previewed one cannot succeed, and Vault says so.
+    #[must_use]
+    pub fn cas(&self, given: Option<u64>) -> Option<u64> {
+        given.or_else(|| self.observed.flatten())
+    }
+
+    /// Values as this call may answer them.
+    #[must_use]
+    pub fn disclose(&self, data: &SecretData, location: &str, version: Option<u64>) -> Disclosed {
+        if self.reveal { Disclosed::plain(data) } else { Disclosed::masked(data, location, version) }
+    }
+
+    /// HMAC of a value under the audit log's key: equality without the values.
+    #[must_use]
+    pub fn keyed_hash(&self, value: &[u8]) -> String {
+        self.audit.hmac(value)
+    }
+}

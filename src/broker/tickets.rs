@@ -1,0 +1,336 @@
+//! Questions that wait for a human, and the proof that one said yes.
+//!
+//! A ticket is 128 random bits, bound to one call by a digest, good for 120 s and for one use; it lives
+//! in memory only. [`Tickets::redeem`] takes it out of the table and is the only maker of [`Approved`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest;
+use serde_json::Value;
+
+use crate::{error::Error, names::Subject, op::Boxed};
+
+/// How long a question may wait.
+pub const LIFETIME: Duration = Duration::from_secs(120);
+/// How many questions of one subject may wait at once.
+pub(super) const MAX_PENDING: usize = 3;
+
+/// The name of a question.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TicketId(String);
+
+impl TicketId {
+    fn random() -> Result<Self, Error> {
+        let mut bytes = [0u8; 16];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Internal { what: "no randomness" })?;
+        Ok(Self(hex::encode(bytes)))
+    }
+
+    /// 32 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The four digits that a human compares.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..4).unwrap_or(&self.0)
+    }
+}
+
+impl From<String> for TicketId {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Display for TicketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// SHA-256 over everything that a yes is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CallDigest([u8; 32]);
+
+impl CallDigest {
+    /// Digest of the tool, its canonical arguments and where they go. The observed state has its own
+    /// field in the ticket, so that "changed since" can be told from "another call".
+    #[must_use]
+    pub fn of(op: &str, arguments: &Value, subject: &Subject, address: &str, namespace: Option<&str>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [op, subject.as_str(), address, namespace.unwrap_or_default()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut canonical = Vec::new();
+        canonical_json(arguments, &mut canonical);
+        context.update(&canonical);
+        let mut bytes = [0u8; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+}
+
+/// JSON with sorted keys and no spaces; numbers stay as they were written. Equal values give equal
+/// bytes whatever order their keys came in.
+pub fn canonical_json(value: &Value, out: &mut Vec<u8>) {
+    let text = |text: &str, out: &mut Vec<u8>| {
+        // Writing a string to memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+    };
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
+        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::String(string) => text(string, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                canonical_json(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by(|a, b| a.0.cmp(b.0));
+            out.push(b'{');
+            for (i, (key, item)) in entries.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                text(key, out);
+                out.push(b':');
+                canonical_json(item, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// Who carried the question to a human.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The MCP client's own dialog.
+    Client,
+    /// `vault-mcp approve`.
+    Approver,
+    /// `vault-mcp approve` with its own Vault login, which does the write.
+    ApproverLogin,
+}
+
+impl Channel {
+    /// The word in audit records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Approver => "approver",
+            Self::ApproverLogin => "approver_login",
+        }
+    }
+}
+
+/// Somebody else who carries the operation out: an approver with its own token.
+pub trait Delegate: Send + Sync {
+    /// Runs the operation there and gives its output.
+    fn run(&self, op: &'static str, arguments: Value) -> Boxed<'_, Result<Value, Error>>;
+}
+
+/// The proof that a human said yes to one call. Only [`Tickets::redeem`] makes one, and the broker
+/// takes it by value.
+pub struct Approved {
+    pub(super) ticket: TicketId,
+    pub(super) digest: CallDigest,
+    pub(super) version: Option<u64>,
+    pub(super) channel: Channel,
+    pub(super) delegate: Option<Arc<dyn Delegate>>,
+    pub(super) call_id: String,
+}
+
+struct Waiting {
+    subject: Subject,
+    digest: CallDigest,
+    version: Option<u64>,
+    call_id: String,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Table {
+    waiting: HashMap<TicketId, Waiting>,
+    declined: Vec<(CallDigest, Instant)>,
+}
+
+/// The questions of this process.
+#[derive(Default)]
+pub(super) struct Tickets(Mutex<Table>);
+
+impl Tickets {
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.waiting.retain(|_, waiting| waiting.since.elapsed() < LIFETIME);
+        table.declined.retain(|(_, since)| since.elapsed() < LIFETIME);
+        table
+    }
+
+    /// Opens a question.
+    ///
+    /// # Errors
+    /// `too_many_pending`; `declined` when the human said no to this very call in the last two minutes.
+    pub(super) fn open(&self, subject: &Subject, digest: CallDigest, version: Option<u64>, call_id: &str) -> Result<TicketId, Error> {
+        let mut table = self.table();
+        if table.declined.iter().any(|(no, _)| *no == digest) {
+            return Err(Error::Declined);
+        }
+        if table.waiting.values().filter(|waiting| waiting.subject == *subject).count() >= MAX_PENDING {
+            return Err(Error::TooManyPending { limit: MAX_PENDING });
+        }
+        let id = TicketId::random()?;
+        let waiting =
+            Waiting { subject: subject.clone(), digest, version, call_id: call_id.to_owned(), since: Instant::now() };
+        table.waiting.insert(id.clone(), waiting);
+        Ok(id)
+    }
+
+    /// Takes the ticket: whoever comes second finds nothing.
+    ///
+    /// # Errors
+    /// `ticket_invalid` for an unknown, used or expired ticket, or one of another subject.
+    pub(super) fn redeem(&self, id: &TicketId, subject: &Subject, channel: Channel, delegate: Option<Arc<dyn Delegate>>) -> Result<Approved, Error> {
+        let mut table = self.table();
+        if table.waiting.get(id).is_some_and(|waiting| waiting.subject != *subject) {
+            return Err(Error::TicketInvalid { fault: "it belongs to another caller" });
+        }
+        let waiting = table.waiting.remove(id).ok_or(Error::TicketInvalid { fault: "it is unknown, used or expired" })?;
+        Ok(Approved { ticket: id.clone(), digest: waiting.digest, version: waiting.version, channel, delegate, call_id: waiting.call_id })
+    }
+
+    /// Closes a question without a yes. A no is remembered for as long as a ticket lives. Gives the
+    /// call's id when the question was still open.
+    pub(super) fn close(&self, id: &TicketId, declined: bool) -> Option<String> {
+        let mut table = self.table();
+        let waiting = table.waiting.remove(id)?;
+        if declined {
+            table.declined.push((waiting.digest, Instant::now()));
+        }
+        Some(waiting.call_id)
+    }
+
+    /// True when the ticket could still be redeemed.
+    #[must_use]
+    pub(super) fn is_open(&self, id: &TicketId) -> bool {
+        self.table().waiting.contains_key(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn subject(name: &str) -> Subject {
+        Subject::parse(name).unwrap()
+    }
+
+    fn digest(op: &str, arguments: &Value) -> CallDigest {
+        CallDigest::of(op, arguments, &subject("alice"), "http://v", None)
+    }
+
+    #[test]
+    fn a_ticket_is_good_once_and_for_its_subject_only() {
+        let tickets = Tickets::default();
+        let id = tickets.open(&subject("alice"), digest("a", &json!({})), None, "c").unwrap();
+        assert!(tickets.redeem(&id, &subject("bob"), Channel::Client, None).is_err());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
+    }
+
+    #[test]
+    fn ten_parallel_replays_redeem_once() {
+        let tickets = Arc::new(Tickets::default());
+        let id = tickets.open(&subject("alice"), digest("a", &json!({})), None, "c").unwrap();
+        let redeemed: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..10)
+                .map(|_| scope.spawn(|| usize::from(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok())))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(redeemed, 1);
+    }
+
+    #[test]
+    fn the_fourth_question_of_a_subject_is_refused_and_another_subject_is_not() {
+        let tickets = Tickets::default();
+        for i in 0..3 {
+            tickets.open(&subject("alice"), digest("a", &json!(i)), None, "c").unwrap();
+        }
+        assert_eq!(tickets.open(&subject("alice"), digest("a", &json!(9)), None, "c").unwrap_err().code(), "too_many_pending");
+        assert!(tickets.open(&subject("bob"), digest("a", &json!(9)), None, "c").is_ok());
+    }
+
+    #[test]
+    fn a_declined_call_is_not_asked_again_at_once_and_another_is() {
+        let tickets = Tickets::default();
+        let id = tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap();
+        tickets.close(&id, true);
+        assert_eq!(tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap_err().code(), "declined");
+        assert!(tickets.open(&subject("alice"), digest("a", &json!(2)), None, "c").is_ok());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
+    }
+
+    #[test]
+    fn the_digest_differs_with_every_part_of_the_call() {
+        let base = CallDigest::of("kv.write", &json!({"a": 1}), &subject("alice"), "http://v", None);
+        for other in [
+            CallDigest::of("kv.patch", &json!({"a": 1}), &subject("alice"), "http://v", None),
+            CallDigest::of("kv.write", &json!({"a": 1.0}), &subject("alice"), "http://v", None),
+            CallDigest::of("kv.write", &json!({"a": 1}), &subject("bob"), "http://v", None),
+            CallDigest::of("kv.write", &json!({"a": 1}), &subject("alice"), "http://w", None),
+            CallDigest::of("kv.write", &json!({"a": 1}), &subject("alice"), "http://v", Some("n")),
+        ] {
+            assert!(base != other);
+        }
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), "\\PC{0,8}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec(("\\PC{0,4}", inner), 0..4).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_json_means_the_same_and_ignores_order(value in json_value()) {
+            let mut once = Vec::new();
+            canonical_json(&value, &mut once);
+            let back: Value = serde_json::from_slice(&once).unwrap();
+            prop_assert_eq!(&back, &value);
+            let reversed = match value {
+                Value::Object(map) => Value::Object(map.into_iter().rev().collect()),
+                other => other,
+            };
+            let mut again = Vec::new();
+            canonical_json(&reversed, &mut again);
+            prop_assert_eq!(once, again);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Who calls, as whichever front end authenticated them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{broker::Place, names::Subject};
+
+/// What a credential lets its caller do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// See secrets and their metadata.
+    Read,
+    /// Create, change and issue.
+    Write,
+    /// Remove versions softly.
+    Delete,
+    /// See names.
+    List,
+}
+
+impl Scope {
+    /// All four.
+    pub const ALL: &[Scope] = &[Self::Read, Self::Write, Self::Delete, Self::List];
+
+    /// The word that credentials carry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::List => "list",
+        }
+    }
+}
+
+/// The front end a call came in by. It decides who is asked and whether values are masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Front {
+    /// MCP on standard input and output.
+    Stdio,
+    /// The human's approver, doing a write with their own token.
+    Approver,
+    /// A subcommand that the human runs.
+    Cli,
+}
+
+impl Front {
+    /// The word in audit records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdio => "stdio",
+            Self::Approver => "approver",
+            Self::Cli => "cli",
+        }
+    }
+
+    /// True where the answer ends up with a model: an approver hands its result back to one.
+    #[must_use]
+    pub fn answers_a_model(self) -> bool {
+        matches!(self, Self::Stdio | Self::Approver)
+    }
+}
+
+/// The subject a call acts for, with its scopes and its place in Vault.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The agent.
+    pub subject: Subject,
+    /// What its credential allows.
+    pub scopes: Vec<Scope>,
+    /// Where the call came in.
+    pub front: Front,
+    /// Name and version that the client gave of itself; for the log only.
+    pub client: Option<Arc<str>>,
+    /// The caller's own tree.
+    pub place: Arc<Place>,
+}
+
+impl Caller {
+    /// True when the credential has the scope.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+}

@@ -1,0 +1,399 @@
+//! `vault-mcp approve`: the human's terminal. It attaches to every running server of this user, shows each
+//! question, and takes a `yes` typed at the keyboard. With a Vault login of its own it carries the write
+//! out itself, so that the servers' tokens need not be able to.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixStream, unix::OwnedWriteHalf},
+    sync::mpsc,
+};
+
+use super::{broker, runtime};
+use crate::{
+    broker::{Broker, Channel, Closed, Outcome, Place, Question},
+    caller::{Caller, Front, Scope},
+    config::{Config, FromSetting, SecretText},
+    error::Error,
+    front::approver::{
+        socket_folder,
+        wire::{Answer, Ask, FromApprover, Hello, ToApprover, line},
+    },
+    names::{Subject, shown},
+    op::{self, Op},
+};
+
+/// Arguments of `vault-mcp approve`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Use a Vault login of your own, which then does the writes: `token` asks for it here. Without this,
+    /// VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) in this terminal's environment is used if set.
+    #[arg(long, value_name = "METHOD", value_parser = ["token"])]
+    login: Option<String>,
+    /// Answer one question, then leave
+    #[arg(long)]
+    once: bool,
+}
+
+/// A question on the screen or waiting for it.
+struct Open {
+    server: u32,
+    ask: Ask,
+    until: Instant,
+    /// The same call in this process's own pipeline, when it carries it out itself.
+    own: Option<(Question, Caller, &'static Op)>,
+}
+
+enum Heard {
+    Attached(u32, Hello, OwnedWriteHalf),
+    From(u32, ToApprover),
+    Refused(PathBuf, String),
+    Gone(u32),
+    Typed(String),
+    Eof,
+    Tick,
+}
+
+pub(super) fn run(mut config: Config, arguments: &Arguments) -> Result<ExitCode, Error> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::config("approve", "standard input is no terminal. A person answers here; run it in a terminal of your own."));
+    }
+    if arguments.login.is_some() {
+        let typed = dialoguer::Password::new()
+            .with_prompt("Vault token (not shown)")
+            .interact()
+            .map_err(|_| Error::config("--login", "no token was given."))?;
+        let token = SecretText::parse(typed.trim()).map_err(|fault| Error::config("--login", fault))?;
+        config.give_token(token);
+    }
+    // A token file is everybody's default; only a token of this terminal is a login of its own.
+    let login = arguments.login.is_some() || config.vault_token.is_some() || config.vault_role_id.is_some();
+    let broker = if login { Some(broker(config)?) } else { None };
+    let once = arguments.once;
+    runtime()?.block_on(async { Session::new(broker, once).await })
+}
+
+struct Session {
+    broker: Option<Arc<Broker>>,
+    servers: HashMap<u32, (Hello, OwnedWriteHalf)>,
+    queue: Vec<Open>,
+    /// What runs at a server's word: ticket → the call.
+    going: HashMap<String, Open>,
+    once: bool,
+    shown: bool,
+}
+
+fn say(text: &str) {
+    // A terminal that went away ends the session by its own read.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn prompt(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = write!(out, "{text}");
+    let _ = out.flush();
+}
+
+impl Session {
+    async fn new(broker: Option<Arc<Broker>>, once: bool) -> Result<ExitCode, Error> {
+        let mut session = Self { broker, servers: HashMap::new(), queue: Vec::new(), going: HashMap::new(), once, shown: false };
+        let (sender, mut heard) = mpsc::unbounded_channel();
+        say(match session.broker {
+            Some(_) => "Waiting for questions. Writes that you allow are done with your own Vault login. Ctrl-C leaves.",
+            None => "Waiting for questions. Ctrl-C leaves.",
+        });
+        tokio::spawn(find_servers(sender.clone(), session.broker.is_some()));
+        let typed = sender.clone();
+        std::thread::spawn(move || read_keyboard(&typed));
+        let ticks = sender.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                if ticks.send(Heard::Tick).is_err() {
+                    return;
+                }
+            }
+        });
+        while let Some(event) = heard.recv().await {
+            if !session.hear(event).await {
+                break;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// False when it is time to leave.
+    async fn hear(&mut self, event: Heard) -> bool {
+        match event {
+            Heard::Attached(pid, hello, write) => {
+                say(&format!("Attached to the server of '{}' (process {pid}, Vault {}).", shown(&hello.subject, 63), shown(&hello.address, 200)));
+                self.servers.insert(pid, (hello, write));
+            }
+            Heard::Refused(path, why) => {
+                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+                say(&format!("The server with process {} refused this terminal: {}.", shown(&name, 20), shown(&why, 200)));
+            }
+            Heard::Gone(pid) => {
+                if self.servers.remove(&pid).is_some() {
+                    say(&format!("The server with process {pid} has ended."));
+                }
+                self.drop_questions(|open| open.server == pid);
+            }
+            Heard::From(pid, message) => return self.message(pid, message).await,
+            Heard::Typed(text) => return self.typed(&text).await,
+            Heard::Eof => return false,
+            Heard::Tick => {
+                let now = Instant::now();
+                self.drop_questions(|open| open.until <= now);
+            }
+        }
+        self.show_next();
+        true
+    }
+
+    async fn message(&mut self, pid: u32, message: ToApprover) -> bool {
+        match message {
+            ToApprover::Ask(ask) => {
+                let until = Instant::now() + Duration::from_secs(ask.seconds);
+                let mut open = Open { server: pid, ask, until, own: None };
+                match self.prepare(&mut open).await {
+                    Ok(()) => self.queue.push(open),
+                    Err(error) => {
+                        // The server asks no further: the call could not be done with this login.
+                        say(&format!("A question of '{}' was turned down: {}: {error}", shown(&open.ask.subject, 63), error.code()));
+                        self.send(pid, &FromApprover::Answer { ticket: open.ask.ticket, answer: Answer::Other }).await;
+                    }
+                }
+            }
+            ToApprover::Withdraw { ticket } => self.drop_questions(|open| open.ask.ticket == ticket),
+            ToApprover::Go { ticket } => {
+                if let Some(open) = self.going.remove(&ticket) {
+                    let report = self.execute(open).await;
+                    self.send(pid, &report).await;
+                    if self.once {
+                        return false;
+                    }
+                }
+            }
+            ToApprover::Notice { text } => say(&shown(&text, 300)),
+            ToApprover::Hello(_) | ToApprover::Attached | ToApprover::Refused { .. } => {}
+        }
+        self.show_next();
+        true
+    }
+
+    /// Puts the call through this process's own pipeline up to the question, so that what is shown is what
+    /// this process will do, as it sees it.
+    async fn prepare(&self, open: &mut Open) -> Result<(), Error> {
+        let (Some(broker), Some(arguments)) = (&self.broker, open.ask.arguments.clone()) else { return Ok(()) };
+        let Some((hello, _)) = self.servers.get(&open.server) else { return Err(Error::ShuttingDown) };
+        let config = broker.config();
+        if hello.address != config.vault_addr.as_str() || hello.namespace != *config.vault_namespace {
+            return Err(Error::config(
+                "VAULT_ADDR",
+                format!("the server uses {}, this terminal {}. Set the same address and namespace here.", shown(&hello.address, 200), config.vault_addr.as_str()),
+            ));
+        }
+        let subject = Subject::parse(&open.ask.subject).map_err(|fault| Error::input("subject", fault.to_string()))?;
+        let place = Arc::new(Place::of(config, &subject));
+        let caller = Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Approver, client: None, place };
+        let op = op::find(&open.ask.op).ok_or(Error::UnknownTool)?;
+        match broker.call(op, arguments, &caller, None).await? {
+            Outcome::Ask(question) if question.target == open.ask.target => {
+                open.own = Some((question, caller, op));
+                Ok(())
+            }
+            Outcome::Ask(question) => {
+                broker.close(op, &caller, &question.ticket, Closed::Cancelled, Channel::ApproverLogin);
+                Err(Error::Elsewhere { code: "target_differs", text: "The same call would touch another path here than at the server. Give both the same KV_MOUNT, KV_ROOT and SERVICES_PATH.".into() })
+            }
+            Outcome::Done(_) => Err(Error::Internal { what: "a call was not asked about" }),
+        }
+    }
+
+    fn drop_questions(&mut self, gone: impl Fn(&Open) -> bool) {
+        let shown_gone = self.shown && self.queue.first().is_some_and(&gone);
+        let broker = self.broker.clone();
+        self.queue.retain(|open| {
+            let keep = !gone(open);
+            if let (false, Some(broker), Some((question, caller, op))) = (keep, &broker, &open.own) {
+                broker.close(op, caller, &question.ticket, Closed::TimedOut, Channel::ApproverLogin);
+            }
+            keep
+        });
+        if shown_gone {
+            self.shown = false;
+            say("\nThis question is no longer open. What you type now does nothing.");
+        }
+    }
+
+    fn show_next(&mut self) {
+        if self.shown {
+            return;
+        }
+        let Some(open) = self.queue.first() else { return };
+        self.shown = true;
+        forget_typed_ahead();
+        let text = open.own.as_ref().map_or(&open.ask.text, |(question, ..)| &question.text);
+        say(&format!("\n[{}] {} asks:\n{text}", shown(&open.ask.subject, 63), shown(&open.ask.op, 40)));
+        prompt("Type yes to allow it, no to decline: ");
+    }
+
+    async fn typed(&mut self, text: &str) -> bool {
+        if !self.shown || self.queue.is_empty() {
+            return true;
+        }
+        let open = self.queue.remove(0);
+        self.shown = false;
+        let (server, ticket) = (open.server, open.ask.ticket.clone());
+        let answer = match text {
+            "yes" => Answer::Yes { execute: open.own.is_some() },
+            "no" => Answer::No,
+            _ => Answer::Other,
+        };
+        let (executes, yes) = (open.own.is_some(), matches!(answer, Answer::Yes { .. }));
+        if let (false, Some(broker), Some((question, caller, op))) = (yes, &self.broker, &open.own) {
+            let closed = if matches!(answer, Answer::No) { Closed::Declined } else { Closed::NotConfirmed };
+            broker.close(op, caller, &question.ticket, closed, Channel::ApproverLogin);
+        }
+        if yes && executes {
+            self.going.insert(ticket.clone(), open);
+        }
+        self.send(server, &FromApprover::Answer { ticket, answer }).await;
+        say(match (yes, text) {
+            (true, _) => "Allowed.",
+            (false, "no") => "Declined.",
+            (false, _) => "That was not yes. Nothing is done; the caller may ask again.",
+        });
+        if self.once && !(yes && executes) {
+            return false;
+        }
+        self.show_next();
+        true
+    }
+
+    /// The human said yes, the server has recorded it: now with this terminal's own token.
+    async fn execute(&self, open: Open) -> FromApprover {
+        let ticket = open.ask.ticket;
+        let failed = |error: Error| FromApprover::Failed { ticket: ticket.clone(), code: error.code().to_owned(), text: error.to_string() };
+        let (Some(broker), Some((question, caller, op)), Some(arguments)) = (&self.broker, open.own, open.ask.arguments) else {
+            return failed(Error::Internal { what: "nothing to carry out" });
+        };
+        let outcome = match broker.approve(op, &caller, &question.ticket, Channel::ApproverLogin, None) {
+            Ok(approved) => broker.call(op, arguments, &caller, Some(approved)).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(Outcome::Done(answer)) => {
+                say("Done.");
+                FromApprover::Done { ticket, output: answer.value }
+            }
+            Ok(Outcome::Ask(again)) => {
+                let error = broker.close(op, &caller, &again.ticket, Closed::Cancelled, Channel::ApproverLogin);
+                drop(error);
+                say("Not done: it changed since you were asked.");
+                failed(Error::Conflict)
+            }
+            Err(error) => {
+                say(&format!("Not done: {}: {error}", error.code()));
+                failed(error)
+            }
+        }
+    }
+
+    async fn send(&mut self, server: u32, message: &FromApprover) {
+        if let Some((_, write)) = self.servers.get_mut(&server) {
+            // A server that went away is noticed by its reader.
+            let _ = write.write_all(&line(message)).await;
+        }
+    }
+}
+
+/// What was typed before a question came must not answer it.
+fn forget_typed_ahead() {
+    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+}
+
+fn read_keyboard(sender: &mpsc::UnboundedSender<Heard>) {
+    let mut text = String::new();
+    loop {
+        text.clear();
+        match std::io::stdin().read_line(&mut text) {
+            Ok(0) | Err(_) => {
+                let _ = sender.send(Heard::Eof);
+                return;
+            }
+            Ok(_) => {
+                let typed = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+                if sender.send(Heard::Typed(typed)).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Looks for servers' sockets twice a second, and attaches to each once.
+async fn find_servers(sender: mpsc::UnboundedSender<Heard>, login: bool) {
+    let mut known: HashSet<PathBuf> = HashSet::new();
+    loop {
+        if let Ok(folder) = socket_folder()
+            && let Ok(entries) = std::fs::read_dir(folder)
+        {
+            let sockets: HashSet<PathBuf> = entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+                .collect();
+            known.retain(|path| sockets.contains(path));
+            for path in sockets {
+                if known.insert(path.clone()) {
+                    tokio::spawn(attach(path, sender.clone(), login));
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn attach(path: PathBuf, sender: mpsc::UnboundedSender<Heard>, login: bool) {
+    let Ok(stream) = UnixStream::connect(&path).await else {
+        // Nobody listens: its server was killed. The folder is ours, so tidy up.
+        let _ = std::fs::remove_file(&path);
+        return;
+    };
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    let mut next = async || serde_json::from_str::<ToApprover>(&lines.next_line().await.ok()??).ok();
+    let refused = |why: String| drop(sender.send(Heard::Refused(path.clone(), why)));
+    let hello = match next().await {
+        Some(ToApprover::Hello(hello)) => hello,
+        Some(ToApprover::Refused { why }) => return refused(why),
+        _ => return,
+    };
+    if write.write_all(&line(&FromApprover::Attach { login })).await.is_err() {
+        return;
+    }
+    match next().await {
+        Some(ToApprover::Attached) => {}
+        Some(ToApprover::Refused { why }) => return refused(why),
+        _ => return,
+    }
+    let pid = hello.pid;
+    if sender.send(Heard::Attached(pid, hello, write)).is_err() {
+        return;
+    }
+    while let Some(message) = next().await {
+        if sender.send(Heard::From(pid, message)).is_err() {
+            return;
+        }
+    }
+    let _ = sender.send(Heard::Gone(pid));
+}

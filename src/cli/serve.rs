@@ -1,0 +1,61 @@
+//! The MCP server on standard input and output: what runs when no command is given.
+
+use std::process::ExitCode;
+
+use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
+use tokio_util::sync::CancellationToken;
+
+use super::{broker, local_caller, runtime};
+use crate::{
+    caller::Front,
+    config::{Approval, Config},
+    error::Error,
+    front::{
+        approver::Hub,
+        mcp::{McpServer, stdio::StdioTransport},
+    },
+};
+
+/// Serves one client until its input ends or a signal asks to stop.
+pub(super) fn run(config: Config) -> Result<ExitCode, Error> {
+    let caller = local_caller(&config, Front::Stdio);
+    let approval = *config.approval;
+    let broker = broker(config)?;
+    runtime()?.block_on(async {
+        let ended = CancellationToken::new();
+        tokio::spawn(on_signal(ended.clone()));
+        let approvers = if approval == Approval::Client {
+            None
+        } else {
+            Hub::listen(broker.clone(), &caller)
+                .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
+                .ok()
+        };
+        let server = McpServer::new(broker, caller, approvers, ended.clone())?;
+        let (read, write) = stdio_pipes();
+        match server.serve(StdioTransport::new(read, write, ended)).await {
+            Ok(running) => {
+                // How the loop ended is no matter: the input is gone, and so is whom to tell.
+                let _ = running.waiting().await;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(ExitCode::SUCCESS),
+            Err(_) => Ok(ExitCode::FAILURE),
+        }
+    })
+}
+
+async fn on_signal(ended: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hangup), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    ended.cancel();
+}

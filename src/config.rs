@@ -1,0 +1,758 @@
+//! Settings: one table, read in layers, each value knowing where it came from.
+//!
+//! Precedence: arguments, environment (`NAME`, then its `BAO_*` synonym, then `NAME_FILE` for a secret),
+//! the configuration file, the default. `vault-mcp config` prints the result. Nothing else in the
+//! crate reads the environment.
+
+use std::{collections::BTreeMap, fmt, ops::Deref, path::PathBuf, str::FromStr};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    audit,
+    error::Error,
+    names::{MountName, Subject},
+    op::Effect,
+};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// A command-line argument.
+    Argument,
+    /// The environment variable of this name.
+    Environment(String),
+    /// The file that a `NAME_FILE` variable names.
+    SecretFile(String),
+    /// The configuration file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Argument => f.write_str("argument"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::SecretFile(name) => write!(f, "file named by {name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A value and where it came from. Not `Clone`, so that `.clone()` means the value's.
+#[derive(Debug)]
+pub struct Setting<T> {
+    value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl<T> Deref for Setting<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A secret given as a setting. It never prints.
+#[derive(Clone)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A type that a setting's text parses into. Errors say the fault and the remedy, never the text.
+pub trait FromSetting: Sized {
+    /// Parses the text.
+    ///
+    /// # Errors
+    /// The fault, then what would be accepted.
+    fn parse(text: &str) -> Result<Self, String>;
+    /// The value as `vault-mcp config` prints it.
+    fn print(&self) -> String;
+}
+
+macro_rules! by_from_str {
+    ($($type:ty: $expected:literal),*) => {$(
+        impl FromSetting for $type {
+            fn parse(text: &str) -> Result<Self, String> {
+                <$type>::from_str(text).map_err(|_| format!("expected {}", $expected))
+            }
+            fn print(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+by_from_str!(u32: "a whole number", u64: "a whole number", String: "text");
+
+impl FromSetting for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Ok(true),
+            "0" | "false" | "no" | "off" => Ok(false),
+            _ => Err("expected true or false".into()),
+        }
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+    fn print(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl FromSetting for SecretText {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.chars().any(|c| c.is_control() || c == ' ') {
+            return Err("it holds a space or a line break; give the bare secret".into());
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+    fn print(&self) -> String {
+        "***".into()
+    }
+}
+
+impl FromSetting for Subject {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|fault| fault.to_string())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for MountName {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text.trim_end_matches('/')).map_err(|fault| fault.to_string())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for Vec<MountName> {
+    fn parse(text: &str) -> Result<Self, String> {
+        words(text).map(<MountName as FromSetting>::parse).collect()
+    }
+    fn print(&self) -> String {
+        self.iter().map(MountName::as_str).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl<T: FromSetting> FromSetting for Option<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        T::parse(text).map(Some)
+    }
+    fn print(&self) -> String {
+        self.as_ref().map(T::print).unwrap_or_default()
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty())
+}
+
+macro_rules! word_setting {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl FromSetting for $name {
+            fn parse(text: &str) -> Result<Self, String> {
+                match text.to_ascii_lowercase().as_str() {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(concat!("expected one of:", $(" ", $word),*).to_owned()),
+                }
+            }
+            fn print(&self) -> String {
+                match self { $(Self::$variant => $word),* }.to_owned()
+            }
+        }
+    };
+}
+
+word_setting!(
+    /// Who is asked.
+    Approval {
+        /// An attached approver, else the client.
+        Auto = "auto",
+        /// The client only.
+        Client = "client",
+        /// The approver only.
+        Approver = "approver",
+    }
+);
+word_setting!(
+    /// Whether a model may see a value when it asks to.
+    Reveal {
+        /// The human decides each time.
+        Ask = "ask",
+        /// Yes.
+        Always = "always",
+        /// No.
+        Never = "never",
+    }
+);
+word_setting!(
+    /// What happens to values that shells would interpret.
+    DangerousPatterns {
+        /// The human is told.
+        Warn = "warn",
+        /// The call is refused.
+        Block = "block",
+    }
+);
+word_setting!(
+    /// Which names are accepted as path segments.
+    PathNames {
+        /// The allow-list of the validation rules.
+        Strict = "strict",
+        /// Any printable text (stdio only).
+        Any = "any",
+    }
+);
+word_setting!(
+    /// How tool names are published.
+    ToolNames {
+        /// `kv_read`.
+        Underscore = "underscore",
+        /// `kv.read`.
+        Dotted = "dotted",
+    }
+);
+word_setting!(
+    /// When the audit log is forced to disk.
+    AuditFsync {
+        /// After each record.
+        Always = "always",
+        /// After the records of issue, write and destroy.
+        Writes = "writes",
+        /// Never.
+        Never = "never",
+    }
+);
+
+/// Effects that wait for a human on MCP. `write` and `destroy` always do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmEffects(Vec<Effect>);
+
+impl ConfirmEffects {
+    /// True when calls of this effect wait for a human.
+    #[must_use]
+    pub fn contains(&self, effect: Effect) -> bool {
+        self.0.contains(&effect)
+    }
+}
+
+impl FromSetting for ConfirmEffects {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut effects = vec![Effect::Issue, Effect::Write, Effect::Destroy];
+        for word in words(text) {
+            match word.to_ascii_lowercase().as_str() {
+                "read" => effects.push(Effect::Read),
+                "compute" => effects.push(Effect::Compute),
+                "issue" | "write" | "destroy" => {}
+                "-issue" => effects.retain(|effect| *effect != Effect::Issue),
+                _ => return Err("expected words of: read, compute (added), -issue (removed); write and destroy always ask".into()),
+            }
+        }
+        Ok(Self(effects))
+    }
+    fn print(&self) -> String {
+        self.0.iter().map(|effect| effect.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Which families of tools are registered; nothing means all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolsets(Vec<String>);
+
+impl Toolsets {
+    /// The families that `TOOLSETS` may name.
+    pub const KNOWN: &[&str] = &["kv", "service", "transit", "db", "ssh", "pki", "kms"];
+
+    /// True when the family is on.
+    #[must_use]
+    pub fn contains(&self, family: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|name| name == family)
+    }
+}
+
+impl FromSetting for Toolsets {
+    fn parse(text: &str) -> Result<Self, String> {
+        let names: Vec<String> = words(text).map(str::to_ascii_lowercase).filter(|name| name != "all").collect();
+        match names.iter().find(|name| !Self::KNOWN.contains(&name.as_str())) {
+            Some(_) => Err(format!("expected words of: {}", Self::KNOWN.join(", "))),
+            None => Ok(Self(names)),
+        }
+    }
+    fn print(&self) -> String {
+        if self.0.is_empty() { "all".into() } else { self.0.join(",") }
+    }
+}
+
+/// The address of Vault: scheme, host and port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// `scheme://host:port` without a slash at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True for this machine's own addresses.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        url::Url::parse(&self.0).ok().is_some_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        })
+    }
+}
+
+impl FromSetting for Address {
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = || "expected http://host:port or https://host:port, without a path or credentials".to_owned();
+        let url = url::Url::parse(text).map_err(|_| expected())?;
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.host().is_some()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if plain { Ok(Self(url.as_str().trim_end_matches('/').to_owned())) } else { Err(expected()) }
+    }
+    fn print(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A row of the table of settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Environment variable and, in lower case, key of the configuration file.
+    pub name: &'static str,
+    /// Text of the default, where there is one.
+    pub default: Option<&'static str>,
+    /// What it does.
+    pub help: &'static str,
+    /// True when its value is a secret.
+    pub secret: bool,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $name:literal $default:expr, $secret:literal;)*) => {
+        /// The effective settings.
+        #[derive(Debug)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $field: Setting<$type>,)*
+            dev: bool,
+        }
+
+        /// Every setting, in the order of the documentation.
+        pub const SETTINGS: &[Row] =
+            &[$(Row { name: $name, default: $default, help: concat!($($doc),+), secret: $secret }),*];
+
+        impl Config {
+            fn read(layers: &Layers) -> Result<Self, Error> {
+                let mut rows = SETTINGS.iter();
+                $(let $field = layers.setting::<$type>(rows.next().ok_or(Error::Internal { what: "settings table" })?)?;)*
+                Ok(Self { $($field,)* dev: false })
+            }
+
+            /// Each setting's name, printed value and source.
+            #[must_use]
+            pub fn effective(&self) -> Vec<(&'static str, String, &Source)> {
+                vec![$(($name, self.$field.print(), &self.$field.source)),*]
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address of Vault or OpenBao: scheme, host and port.
+    vault_addr: Address = "VAULT_ADDR" Some("http://localhost:8200"), false;
+    /// Namespace, sent with every request.
+    vault_namespace: Option<String> = "VAULT_NAMESPACE" None, false;
+    /// Token of the session; else the file ~/.vault-token, as Vault's own CLI keeps it.
+    vault_token: Option<SecretText> = "VAULT_TOKEN" None, true;
+    /// AppRole login in place of a token: the role's id.
+    vault_role_id: Option<String> = "VAULT_ROLE_ID" None, false;
+    /// AppRole login in place of a token: the secret id.
+    vault_secret_id: Option<SecretText> = "VAULT_SECRET_ID" None, true;
+    /// PEM file of the certificate authorities to trust in place of the system's.
+    vault_cacert: Option<PathBuf> = "VAULT_CACERT" None, false;
+    /// PEM file of the client certificate.
+    vault_client_cert: Option<PathBuf> = "VAULT_CLIENT_CERT" None, false;
+    /// PEM file of the client certificate's key.
+    vault_client_key: Option<PathBuf> = "VAULT_CLIENT_KEY" None, false;
+    /// Accept any server certificate; refused for anything but this machine.
+    vault_skip_verify: bool = "VAULT_SKIP_VERIFY" Some("false"), false;
+    /// Mount of the KV engine.
+    kv_mount: MountName = "KV_MOUNT" Some("secret"), false;
+    /// More KV mounts that callers may name in `mount`.
+    kv_mounts: Vec<MountName> = "KV_MOUNTS" Some(""), false;
+    /// First folder of the agents' trees.
+    default_prefix: String = "DEFAULT_PREFIX" Some("mcp"), false;
+    /// Folder that paths are relative to; `/` opens the whole mount and leaves the fence to Vault's policy.
+    kv_root: String = "KV_ROOT" Some("{DEFAULT_PREFIX}/{subject}"), false;
+    /// Folder that holds the services of the `vault_*` tools.
+    services_path: String = "SERVICES_PATH" Some("{DEFAULT_PREFIX}/{subject}"), false;
+    /// Whom stdio calls act for; else the login name, made to fit.
+    subject: Option<Subject> = "SUBJECT" None, false;
+    /// Limit the rate of calls per subject.
+    rate_limit_enabled: bool = "RATE_LIMIT_ENABLED" Some("true"), false;
+    /// Calls per window.
+    rate_limit_requests: u32 = "RATE_LIMIT_REQUESTS" Some("60"), false;
+    /// Length of the window in seconds.
+    rate_limit_window_seconds: u64 = "RATE_LIMIT_WINDOW_SECONDS" Some("60"), false;
+    /// Who is asked before a write: auto (an attached approver, else the client), client, approver.
+    approval: Approval = "APPROVAL" Some("auto"), false;
+    /// Effects that wait for a human besides write and destroy; `-issue` removes issue.
+    confirm_effects: ConfirmEffects = "CONFIRM_EFFECTS" Some("issue"), false;
+    /// Whether a model that asks to may see a value: ask, always, never.
+    reveal: Reveal = "REVEAL" Some("ask"), false;
+    /// Values that shells would interpret: warn, block.
+    dangerous_patterns: DangerousPatterns = "DANGEROUS_PATTERNS" Some("warn"), false;
+    /// Path names: strict, or any printable text (stdio only).
+    path_names: PathNames = "PATH_NAMES" Some("strict"), false;
+    /// Families of tools: kv, service, transit, db, ssh, pki, kms; all by default.
+    toolsets: Toolsets = "TOOLSETS" Some("all"), false;
+    /// Tool names: underscore (kv_read) or dotted (kv.read).
+    tool_names: ToolNames = "TOOL_NAMES" Some("underscore"), false;
+    /// Register only what reads and computes.
+    read_only: bool = "READ_ONLY" Some("false"), false;
+    /// The audit log's file; by default in the platform's data folder.
+    audit_log: Option<PathBuf> = "AUDIT_LOG" None, false;
+    /// When the audit log is forced to disk: always, writes, never.
+    audit_fsync: AuditFsync = "AUDIT_FSYNC" Some("writes"), false;
+    /// Level of the log on standard error: error, warn, info, debug, trace.
+    log_level: String = "LOG_LEVEL" Some("warn"), false;
+    /// Folder for log files; on stdio none is written unless this is set.
+    log_dir: Option<PathBuf> = "LOG_DIR" None, false;
+}
+
+/// What the settings are read from.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// `NAME` → text, from the command line.
+    pub arguments: BTreeMap<String, String>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// The configuration file's path and its entries, keys in upper case.
+    pub file: Option<(PathBuf, BTreeMap<String, String>)>,
+}
+
+impl Layers {
+    /// Reads this process's environment and the configuration file that `APP_CONFIG_FILE` names. With
+    /// `here`, else `config.toml`, `config.json` or `config.yaml` of the working folder: never on stdio,
+    /// where that folder is whatever project the client has open and its files are the model's to write.
+    ///
+    /// # Errors
+    /// When the file cannot be read or names an unknown setting.
+    pub fn of_this_process(arguments: BTreeMap<String, String>, here: bool) -> Result<Self, Error> {
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let named = environment.get("APP_CONFIG_FILE").filter(|text| !text.is_empty()).map(PathBuf::from);
+        let found = || ["config.toml", "config.json", "config.yaml"].iter().map(PathBuf::from).find(|path| path.is_file());
+        let path = if named.is_some() || !here { named } else { found() };
+        let file = path.map(|path| read_file(&path).map(|entries| (path, entries))).transpose()?;
+        Ok(Self { arguments, environment, file })
+    }
+
+    fn setting<T: FromSetting + DefaultText>(&self, row: &Row) -> Result<Setting<T>, Error> {
+        let Some((text, source)) = self.text(row)? else {
+            let value = match row.default {
+                Some(text) => T::parse(text).map_err(|fault| Error::config(row.name, fault))?,
+                None => T::absent().ok_or(Error::Internal { what: "a setting without default" })?,
+            };
+            return Ok(Setting { value, source: Source::Default });
+        };
+        if text.starts_with("${") {
+            return Err(Error::config(
+                row.name,
+                "it is an unexpanded variable of the client's configuration. Set that variable where the client runs, or give a default there.",
+            ));
+        }
+        let value = T::parse(&text).map_err(|fault| Error::config(row.name, format!("{fault} (from {source}).")))?;
+        Ok(Setting { value, source })
+    }
+
+    fn text(&self, row: &Row) -> Result<Option<(Zeroizing<String>, Source)>, Error> {
+        let given = |text: &String| (!text.is_empty()).then(|| Zeroizing::new(text.clone()));
+        if let Some(text) = self.arguments.get(row.name).and_then(given) {
+            return Ok(Some((text, Source::Argument)));
+        }
+        let synonym = row.name.strip_prefix("VAULT_").map(|rest| format!("BAO_{rest}"));
+        for name in [Some(row.name.to_owned()), synonym].into_iter().flatten() {
+            if let Some(text) = self.environment.get(&name).and_then(given) {
+                return Ok(Some((text, Source::Environment(name))));
+            }
+            let from_file = format!("{name}_FILE");
+            if let Some(path) = self.environment.get(&from_file).filter(|path| row.secret && !path.is_empty()) {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    Error::config(&from_file, format!("the file cannot be read ({}). Check the path and its permissions.", error.kind()))
+                })?;
+                return Ok(Some((Zeroizing::new(text.trim_end().to_owned()), Source::SecretFile(from_file))));
+            }
+        }
+        let entry = self.file.as_ref().and_then(|(path, entries)| Some((entries.get(row.name)?, path)));
+        Ok(entry.and_then(|(text, path)| Some((given(text)?, Source::File(path.clone())))))
+    }
+}
+
+/// What a setting without a default is when nobody sets it.
+pub trait DefaultText: Sized {
+    /// Nothing, for an optional setting.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+impl<T> DefaultText for Option<T> {
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+macro_rules! always_default { ($($type:ty),*) => {$(impl DefaultText for $type {})*}; }
+always_default!(
+    Address, bool, MountName, Vec<MountName>, String, u32, u64, Approval, ConfirmEffects, Reveal, DangerousPatterns,
+    PathNames, Toolsets, ToolNames, AuditFsync
+);
+
+fn read_file(path: &std::path::Path) -> Result<BTreeMap<String, String>, Error> {
+    let name = path.display().to_string();
+    let fault = |what: String| Error::config(name.clone(), what);
+    let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read ({}). Check the path.", error.kind())))?;
+    let invalid = |line: Option<usize>| {
+        let at = line.map(|line| format!(" near line {line}")).unwrap_or_default();
+        fault(format!("does not parse{at}. Give one `NAME = value` a line as TOML, or an object as JSON or YAML."))
+    };
+    let value: serde_json::Value = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => toml::from_str(&text).map_err(|error| {
+            invalid(error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1)))
+        })?,
+        Some("json") => serde_json::from_str(&text).map_err(|error| invalid(Some(error.line())))?,
+        Some("yaml" | "yml") => yaml_serde::from_str(&text).map_err(|error| invalid(error.location().map(|at| at.line())))?,
+        _ => return Err(fault("has an ending that is not .toml, .json or .yaml. Rename it.".into())),
+    };
+    let Some(map) = value.as_object() else { return Err(invalid(None)) };
+    let mut entries = BTreeMap::new();
+    for (key, value) in map {
+        let upper = key.to_ascii_uppercase();
+        if !SETTINGS.iter().any(|row| row.name == upper) {
+            return Err(fault(format!("there is no setting '{}'. `vault-mcp config` lists them.", crate::names::shown(key, 60))));
+        }
+        let text = match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Bool(flag) => flag.to_string(),
+            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::Array(items) => {
+                items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(",")
+            }
+            _ => return Err(fault(format!("{upper} is neither text, number, flag nor list."))),
+        };
+        entries.insert(upper, text);
+    }
+    Ok(entries)
+}
+
+impl Config {
+    /// The settings of these layers, with what must hold between them.
+    ///
+    /// # Errors
+    /// `config_invalid`, naming the setting, the fault and the remedy.
+    pub fn load(layers: &Layers) -> Result<Self, Error> {
+        let config = Self::read(layers)?;
+        if *config.vault_skip_verify && !config.vault_addr.is_loopback() {
+            return Err(Error::config(
+                "VAULT_SKIP_VERIFY",
+                "it is refused for a Vault on another machine: anyone in between could take the token. Set VAULT_CACERT to the authority's certificate.",
+            ));
+        }
+        if config.vault_client_cert.is_some() != config.vault_client_key.is_some() {
+            return Err(Error::config("VAULT_CLIENT_CERT", "it goes with VAULT_CLIENT_KEY. Set both or neither."));
+        }
+        if config.vault_role_id.is_some() != config.vault_secret_id.is_some() {
+            return Err(Error::config("VAULT_ROLE_ID", "it goes with VAULT_SECRET_ID. Set both or neither."));
+        }
+        if *config.rate_limit_requests == 0 || *config.rate_limit_window_seconds == 0 {
+            return Err(Error::config("RATE_LIMIT_REQUESTS", "it and the window must be at least 1. RATE_LIMIT_ENABLED=false switches the limit off."));
+        }
+        if let Some(namespace) = config.vault_namespace.as_deref()
+            && !namespace.split('/').all(|part| part.is_empty() || part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)))
+        {
+            return Err(Error::config("VAULT_NAMESPACE", "expected names of letters, digits, '.', '_' and '-', joined by '/'."));
+        }
+        for (name, root) in [("KV_ROOT", &*config.kv_root), ("SERVICES_PATH", &*config.services_path)] {
+            let filled = fill(root, &config.default_prefix, "a");
+            if filled != "/" && crate::names::SecretPath::parse(filled.trim_matches('/')).is_err() {
+                return Err(Error::config(name, "it is no path of plain names and {subject} or {DEFAULT_PREFIX}."));
+            }
+        }
+        if !["error", "warn", "info", "debug", "trace", "off"].contains(&config.log_level.to_ascii_lowercase().as_str()) {
+            return Err(Error::config("LOG_LEVEL", "expected one of: error, warn, info, debug, trace, off."));
+        }
+        Ok(config)
+    }
+
+    /// Where the audit log lies.
+    ///
+    /// # Errors
+    /// When the platform names no data folder and `AUDIT_LOG` is not set.
+    pub fn audit_path(&self) -> Result<PathBuf, Error> {
+        Ok(match &*self.audit_log {
+            Some(path) => path.clone(),
+            None => audit::default_path()?,
+        })
+    }
+
+    /// The audit log's settings.
+    ///
+    /// # Errors
+    /// As [`Self::audit_path`].
+    pub fn audit_settings(&self) -> Result<audit::Settings, Error> {
+        let fsync = match *self.audit_fsync {
+            AuditFsync::Always => audit::Fsync::Always,
+            AuditFsync::Writes => audit::Fsync::Writes,
+            AuditFsync::Never => audit::Fsync::Never,
+        };
+        Ok(audit::Settings { fsync, ..audit::Settings::new(self.audit_path()?) })
+    }
+
+    /// True when the Vault is the embedded dev Vault of this very process.
+    #[must_use]
+    pub fn is_dev(&self) -> bool {
+        self.dev
+    }
+
+    /// Takes a token that a human typed in place of any other.
+    pub fn give_token(&mut self, token: SecretText) {
+        self.vault_token = Setting { value: Some(token), source: Source::Argument };
+    }
+
+    /// Marks the Vault as the embedded one.
+    pub fn set_dev(&mut self) {
+        self.dev = true;
+    }
+
+    /// Whom stdio calls act for.
+    #[must_use]
+    pub fn stdio_subject(&self, login_name: Option<&str>) -> Subject {
+        let fitted = || {
+            let name: String = login_name
+                .unwrap_or("user")
+                .to_ascii_lowercase()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' })
+                .take(63)
+                .collect();
+            Subject::parse(name.trim_start_matches(['-', '_'])).ok()
+        };
+        let fallback = || Subject::parse("user").ok();
+        match self.subject.clone().or_else(fitted).or_else(fallback) {
+            Some(subject) => subject,
+            None => unreachable!("'user' is a subject"),
+        }
+    }
+}
+
+/// Fills a folder template.
+#[must_use]
+pub fn fill(template: &str, prefix: &str, subject: &str) -> String {
+    template.replace("{DEFAULT_PREFIX}", prefix).replace("{subject}", subject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(environment: &[(&str, &str)]) -> Layers {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Layers { environment, ..Layers::default() }
+    }
+
+    #[test]
+    fn arguments_win_over_environment_over_file_over_default() {
+        let mut layers = layers(&[("KV_MOUNT", "env"), ("BAO_ADDR", "http://127.0.0.1:1")]);
+        layers.file = Some(("c.toml".into(), [("KV_MOUNT".to_owned(), "file".to_owned()), ("REVEAL".to_owned(), "never".to_owned())].into()));
+        let config = Config::load(&layers).unwrap();
+        assert_eq!(config.kv_mount.as_str(), "env");
+        assert_eq!(*config.reveal, Reveal::Never);
+        assert_eq!(config.vault_addr.source, Source::Environment("BAO_ADDR".into()));
+        layers.arguments.insert("KV_MOUNT".into(), "arg".into());
+        assert_eq!(Config::load(&layers).unwrap().kv_mount.as_str(), "arg");
+    }
+
+    #[test]
+    fn an_unexpanded_variable_is_refused_by_name_and_never_echoed() {
+        let error = Config::load(&layers(&[("VAULT_TOKEN", "${VAULT_TOKEN_canary}")])).unwrap_err();
+        assert_eq!(error.code(), "config_invalid");
+        assert!(error.to_string().starts_with("VAULT_TOKEN: ") && !error.to_string().contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        let config = Config::load(&layers(&[("VAULT_TOKEN", "hvs.canary")])).unwrap();
+        assert!(!format!("{config:?}{:?}", config.effective()).contains("canary"));
+    }
+
+    #[test]
+    fn an_address_with_anything_but_scheme_host_and_port_is_refused() {
+        for text in ["ftp://h", "http://h/x", "http://u:p@h", "http://h?x", "h:8200", "http://"] {
+            assert!(<Address as FromSetting>::parse(text).is_err(), "{text}");
+        }
+        let remote = layers(&[("VAULT_SKIP_VERIFY", "true"), ("VAULT_ADDR", "https://vault.example.com")]);
+        assert!(Config::load(&remote).is_err());
+    }
+
+    #[test]
+    fn confirm_effects_cannot_remove_write_or_destroy() {
+        for text in ["-write", "-destroy", "none", "-read"] {
+            assert!(ConfirmEffects::parse(text).is_err(), "{text}");
+        }
+        let without = ConfirmEffects::parse("-issue").unwrap();
+        assert!(!without.contains(Effect::Issue) && without.contains(Effect::Write) && without.contains(Effect::Destroy));
+    }
+
+    #[test]
+    fn a_login_name_is_made_to_fit_a_subject() {
+        let config = Config::load(&layers(&[])).unwrap();
+        assert_eq!(config.stdio_subject(Some("Jane.Doe")).as_str(), "jane-doe");
+        assert_eq!(config.stdio_subject(Some("--")).as_str(), "user");
+    }
+}

@@ -1,0 +1,333 @@
+//! The one error type. Every variant names a fault, `code()` is the stable word that clients and the
+//! audit log see, and `Display` says the fault first and the remedy after it.
+//!
+//! No variant carries a secret, a response body or another crate's `Debug` text: what is put in here
+//! may be shown to a model.
+
+use std::borrow::Cow;
+
+use crate::audit::AuditError;
+
+/// Everything that can go wrong between a caller and Vault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument does not parse. `field` is a JSON path of argument names, never a value.
+    #[error("{field}: {fault}. Correct the argument and call again.")]
+    InvalidInput {
+        /// Which argument.
+        field: String,
+        /// What is wrong with it.
+        fault: Cow<'static, str>,
+    },
+    /// A name that would leave, or could be read as leaving, the caller's tree.
+    #[error("The path is not allowed: {fault}. Use 1 to 16 segments of letters, digits, '.', '_' and '-', joined by '/'.")]
+    PathRefused {
+        /// Which rule it breaks.
+        fault: Cow<'static, str>,
+    },
+    /// No such tool, or its family is switched off.
+    #[error("There is no tool of that name here. Call tools/list for those that are; TOOLSETS and READ_ONLY decide which are registered.")]
+    UnknownTool,
+    /// A value that is a mask, not a secret.
+    #[error("{field}: the value is a mask or a reference that an earlier answer showed in place of a secret. Leave the key out to keep its value, or give the real one.")]
+    MaskedValue {
+        /// Which argument.
+        field: String,
+    },
+    /// `DANGEROUS_PATTERNS=block` and a value matches one.
+    #[error("A value contains a pattern that shells interpret ({patterns}) in: {keys}. Change the value, or set DANGEROUS_PATTERNS=warn to leave the decision to the human.")]
+    DangerousPattern {
+        /// The names of the keys.
+        keys: String,
+        /// The names of the patterns.
+        patterns: String,
+    },
+    /// The request is larger than what is accepted.
+    #[error("{what} is larger than {limit} bytes. Split it, or store large data elsewhere.")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+
+    /// The caller lacks a scope.
+    #[error("This caller lacks the scope '{scope}'. Ask the operator for a credential that has it.")]
+    MissingScope {
+        /// The scope.
+        scope: &'static str,
+    },
+    /// Over the rate limit.
+    #[error("Rate limit exceeded. Wait {retry_after_seconds} s; RATE_LIMIT_REQUESTS and RATE_LIMIT_WINDOW_SECONDS set the limit.")]
+    RateLimited {
+        /// Whole seconds until the next call would be let through.
+        retry_after_seconds: u64,
+    },
+    /// `REVEAL=never`.
+    #[error("This server never shows secret values to a model (REVEAL=never). Call without reveal, and hand the value over with a file or `vault-mcp run`.")]
+    RevealForbidden,
+
+    /// The human said no.
+    #[error("The human declined. Nothing was done; do not try again unless they ask for it.")]
+    Declined,
+    /// The question was closed without an answer.
+    #[error("The question was cancelled and nobody may have been asked. Nothing was done; ask the user before calling again.")]
+    Cancelled,
+    /// There is no channel to a human.
+    #[error("This needs a human's yes and nobody could be asked: {why}. The user can run `vault-mcp approve` in another terminal, then call again.")]
+    NobodyToAsk {
+        /// Why not.
+        why: Cow<'static, str>,
+    },
+    /// Nobody answered in time.
+    #[error("Nobody answered within {seconds} s; nobody may have been asked. Nothing was done; ask the user to watch for the question (or to run `vault-mcp approve`), then call again.")]
+    ApprovalTimedOut {
+        /// How long it waited, in seconds.
+        seconds: u64,
+    },
+    /// The answer given was not the exact text that was asked for.
+    #[error("The answer was not the word `yes`. Nothing was done; call again to be asked again.")]
+    NotConfirmed,
+    /// Three questions of this subject are open.
+    #[error("There are {limit} questions waiting for a human already. Wait until they are answered or run out.")]
+    TooManyPending {
+        /// The limit.
+        limit: usize,
+    },
+    /// A confirmation that is unknown, used, expired, or for another call.
+    #[error("The confirmation does not hold: {fault}. Nothing was done; call again without it to be asked anew.")]
+    TicketInvalid {
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+
+    /// No secret there.
+    #[error("Secret not found: nothing lies at that path for this caller. List the folder to see what does.")]
+    NotFound,
+    /// The version was deleted or destroyed.
+    #[error("Version {version} is {state}. {remedy}")]
+    VersionGone {
+        /// Version number.
+        version: u64,
+        /// `deleted` or `destroyed`.
+        state: &'static str,
+        /// What can be done.
+        remedy: &'static str,
+    },
+    /// Check-and-set mismatch.
+    #[error("The secret changed in the meantime (check-and-set mismatch). Nothing was written; read it again and decide anew.")]
+    Conflict,
+    /// The engine is KV version 1.
+    #[error("This mount is KV version 1, which keeps no versions: {what} is not possible on it. Use a version 2 mount.")]
+    UnsupportedOnKvV1 {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// No engine at the mount.
+    #[error("Nothing is mounted at '{mount}', or the token may not know. Check KV_MOUNT and mounts_list.")]
+    MountNotFound {
+        /// Mount path.
+        mount: String,
+    },
+    /// Vault's policy refuses.
+    #[error("Forbidden by Vault policy. The token would need: path \"{path}\" {{ capabilities = [{capabilities}] }}")]
+    Forbidden {
+        /// API path as a policy names it.
+        path: String,
+        /// Quoted, comma-separated capabilities.
+        capabilities: String,
+    },
+    /// There is no token.
+    #[error("There is no Vault token. Set VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) for this server, or log in with `vault login`, then start it again.")]
+    TokenMissing,
+    /// The token is no longer accepted.
+    #[error("Vault does not accept the token: it expired or was revoked. Log in again and give the server the new VAULT_TOKEN.")]
+    TokenInvalid,
+    /// No answer at all.
+    #[error("Vault at {address} cannot be reached: {fault}. Check VAULT_ADDR and that Vault is running.")]
+    VaultUnreachable {
+        /// Scheme, host and port.
+        address: String,
+        /// What happened, without bodies or headers.
+        fault: Cow<'static, str>,
+    },
+    /// TLS failed.
+    #[error("The TLS connection to {address} failed: {fault}. Check VAULT_CACERT and the server's certificate.")]
+    VaultTls {
+        /// Scheme, host and port.
+        address: String,
+        /// What happened.
+        fault: Cow<'static, str>,
+    },
+    /// No answer in time.
+    #[error("Vault did not answer within {seconds} s. Check its health, then try again.")]
+    VaultTimeout {
+        /// The deadline in seconds.
+        seconds: u64,
+    },
+    /// Sealed.
+    #[error("Vault is sealed. Someone with the unseal keys must unseal it first.")]
+    VaultSealed,
+    /// A standby that does not forward, or a redirect.
+    #[error("The node at VAULT_ADDR is a standby and redirects. Point VAULT_ADDR at the active node or a load balancer.")]
+    VaultStandby,
+    /// Vault's own rate limit or quota.
+    #[error("Vault itself limits the rate of requests. {remedy}")]
+    VaultRateLimited {
+        /// When to come back.
+        remedy: String,
+    },
+    /// Vault says the request is wrong.
+    #[error("Vault refused the request as invalid (status {status}){hint}. Check the arguments and the engine's configuration.")]
+    VaultRejected {
+        /// HTTP status.
+        status: u16,
+        /// A bounded, value-free hint.
+        hint: Cow<'static, str>,
+    },
+    /// Vault failed.
+    #[error("Vault failed with status {status}. Try again later; its server log says why.")]
+    VaultFailed {
+        /// HTTP status.
+        status: u16,
+    },
+    /// What came back is no answer of Vault's.
+    #[error("The answer is not one of Vault's ({fault}). Check that VAULT_ADDR names a Vault and no proxy's page.")]
+    VaultAnswer {
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A write whose outcome is not known.
+    #[error("It is not known whether the write took effect: {fault}. {read_back} Do not repeat it blindly; look at the current state first.")]
+    OutcomeUnknown {
+        /// What happened.
+        fault: String,
+        /// What a read after it showed.
+        read_back: Cow<'static, str>,
+    },
+
+    /// An approver with its own login could not carry the call out.
+    #[error("{text}")]
+    Elsewhere {
+        /// The code that the approver gave.
+        code: &'static str,
+        /// Its fault and remedy.
+        text: String,
+    },
+
+    /// The audit log refuses.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The operation took effect, but its record could not be written.
+    #[error("The operation was applied, but its audit record could not be written. Do not retry it; repair the audit log ({fault}).")]
+    AppliedUnrecorded {
+        /// The audit log's own fault.
+        fault: String,
+    },
+    /// Settings do not fit.
+    #[error("{setting}: {fault}")]
+    Config {
+        /// Name of the setting.
+        setting: String,
+        /// Fault and remedy.
+        fault: String,
+    },
+    /// The server is going down.
+    #[error("The server is shutting down. Start it again and repeat the call.")]
+    ShuttingDown,
+    /// A state that should not be.
+    #[error("Internal error: {what}. Please report it.")]
+    Internal {
+        /// Which invariant failed.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// The stable code, as clients, REST bodies and the audit log carry it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidInput { .. } => "invalid_input",
+            Self::PathRefused { .. } => "path_refused",
+            Self::UnknownTool => "unknown_tool",
+            Self::MaskedValue { .. } => "masked_value",
+            Self::DangerousPattern { .. } => "dangerous_pattern",
+            Self::TooLarge { .. } => "too_large",
+            Self::MissingScope { .. } => "missing_scope",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::RevealForbidden => "reveal_forbidden",
+            Self::Declined => "declined",
+            Self::Cancelled => "cancelled",
+            Self::NobodyToAsk { .. } => "nobody_to_ask",
+            Self::ApprovalTimedOut { .. } => "approval_timed_out",
+            Self::NotConfirmed => "not_confirmed",
+            Self::TooManyPending { .. } => "too_many_pending",
+            Self::TicketInvalid { .. } => "ticket_invalid",
+            // Vault's own word for it, and the one that clients of its libraries know.
+            Self::NotFound => "invalid_path",
+            Self::VersionGone { .. } => "version_gone",
+            Self::Conflict => "conflict",
+            Self::UnsupportedOnKvV1 { .. } => "unsupported_on_kv_v1",
+            Self::MountNotFound { .. } => "mount_not_found",
+            Self::Forbidden { .. } => "forbidden",
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
+            Self::VaultUnreachable { .. } => "vault_unreachable",
+            Self::VaultTls { .. } => "vault_tls",
+            Self::VaultTimeout { .. } => "vault_timeout",
+            Self::VaultSealed => "vault_sealed",
+            Self::VaultStandby => "vault_standby",
+            Self::VaultRateLimited { .. } => "vault_rate_limited",
+            Self::VaultRejected { .. } => "vault_rejected",
+            Self::VaultFailed { .. } => "vault_failed",
+            Self::VaultAnswer { .. } => "vault_answer",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::Elsewhere { code, .. } => code,
+            Self::Audit(inner) => inner.code(),
+            Self::AppliedUnrecorded { .. } => "applied_unrecorded",
+            Self::Config { .. } => "config_invalid",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// A code that came over a wire, as one of ours; `failed_elsewhere` for any other.
+    #[must_use]
+    pub fn known_code(code: &str) -> &'static str {
+        const KNOWN: &[&str] = &[
+            "invalid_input", "path_refused", "unknown_tool", "masked_value", "dangerous_pattern", "too_large",
+            "missing_scope", "rate_limited", "declined", "not_confirmed", "too_many_pending", "ticket_invalid",
+            "invalid_path", "version_gone", "conflict", "unsupported_on_kv_v1", "mount_not_found", "forbidden",
+            "token_missing", "token_invalid", "vault_unreachable", "vault_tls", "vault_timeout", "vault_sealed",
+            "vault_standby", "vault_rate_limited", "vault_rejected", "vault_failed", "vault_answer", "outcome_unknown",
+            "applied_unrecorded", "config_invalid", "target_differs",
+        ];
+        KNOWN.iter().find(|known| **known == code).copied().unwrap_or("failed_elsewhere")
+    }
+
+    /// A fault in one argument, by its name.
+    pub fn input(field: impl Into<String>, fault: impl Into<Cow<'static, str>>) -> Self {
+        Self::InvalidInput { field: field.into(), fault: fault.into() }
+    }
+
+    /// A setting that does not fit.
+    pub fn config(setting: impl Into<String>, fault: impl Into<String>) -> Self {
+        Self::Config { setting: setting.into(), fault: fault.into() }
+    }
+
+    /// True when the call was refused for what it says, before anything was decided about it.
+    #[must_use]
+    pub fn is_validation(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidInput { .. }
+                | Self::PathRefused { .. }
+                | Self::UnknownTool
+                | Self::MaskedValue { .. }
+                | Self::DangerousPattern { .. }
+                | Self::TooLarge { .. }
+        )
+    }
+}

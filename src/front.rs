@@ -1,0 +1,4 @@
+//! The front ends: each turns its protocol into calls of the broker and the broker's answers back.
+
+pub mod approver;
+pub mod mcp;

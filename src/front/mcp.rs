@@ -1,0 +1,11 @@
+//! MCP over the table of operations. Nothing here knows an operation: `tools/list` and `tools/call` are a
+//! loop over `OPS` and one call of the broker.
+
+mod confirm;
+mod handler;
+mod prompts;
+mod resources;
+pub mod stdio;
+mod strict_json;
+
+pub use handler::McpServer;

@@ -1,0 +1,212 @@
+//! Carries the broker's question to a human: an attached approver first, else the client's own dialog, in
+//! whichever of the two protocols the client speaks. The model has no part in it.
+
+use std::time::Duration;
+
+use rmcp::{
+    model::{
+        CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest,
+        ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, InputRequest,
+        InputRequests, InputRequiredResult, InputResponses, ProtocolVersion, RequestStateCodec, SealOptions, ServerRequest, StringSchema,
+    },
+    service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError},
+};
+use serde_json::Value;
+
+use super::handler::McpServer;
+use crate::{
+    broker::{Approved, Channel, Closed, Question, TicketId},
+    caller::Caller,
+    config::Approval,
+    error::Error,
+    front::approver::Decision,
+    op::Op,
+};
+
+/// Key of our question among a result's input requests.
+const QUESTION: &str = "approval";
+/// Name of the one field of the form.
+const FIELD: &str = "answer";
+/// The exact text that is a yes.
+const YES: &str = "yes";
+
+/// What came of asking.
+pub(super) enum Asked {
+    /// A human said yes.
+    Approved(Approved),
+    /// The client must ask and repeat the call.
+    Repeat(InputRequiredResult),
+}
+
+/// The form: one required text without default. An empty accept, a default or a ticked box is no yes.
+fn form() -> ElicitationSchema {
+    let described = |field: StringSchema| {
+        field.title("Answer").description("Type yes to allow it. Anything else, or an empty answer, does nothing.").max_length(16)
+    };
+    ElicitationSchema::builder().required_string_property(FIELD, described).build_unchecked()
+}
+
+fn speaks_input_required(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
+/// Whether the client says it can show a form. `_meta` counts only where the protocol has it there.
+fn shows_forms(context: &RequestContext<RoleServer>) -> bool {
+    let capabilities = if speaks_input_required(context) {
+        context.client_capabilities()
+    } else {
+        context.peer.peer_info().map(|info| info.capabilities.clone())
+    };
+    let elicitation = capabilities.and_then(|capabilities| capabilities.elicitation);
+    elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none())
+}
+
+/// Asks, and gives a human's yes or the way to get it.
+///
+/// # Errors
+/// Declined, cancelled, timed out, nobody to ask: each its own code.
+pub(super) async fn ask(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+    op: &'static Op,
+    caller: &Caller,
+    arguments: &Value,
+    question: Question,
+) -> Result<Asked, Error> {
+    let broker = server.broker();
+    let approval = *broker.config().approval;
+    let close = |closed, channel| broker.close(op, caller, &question.ticket, closed, channel);
+
+    if approval != Approval::Client
+        && let Some(hub) = server.approvers()
+        && hub.is_attached()
+        && (hub.has_login() || !question.needs_login)
+    {
+        let decision = tokio::select! {
+            decision = hub.ask(&question, op.spec.id, arguments, caller) => decision,
+            () = context.ct.cancelled() => Decision::Closed(Closed::Cancelled),
+            () = server.ended() => Decision::Closed(Closed::Cancelled),
+            () = tokio::time::sleep(Duration::from_secs(question.seconds)) => Decision::Closed(Closed::TimedOut),
+        };
+        let channel = if hub.has_login() { Channel::ApproverLogin } else { Channel::Approver };
+        return match decision {
+            Decision::Yes(delegate) => {
+                let channel = if delegate.is_some() { Channel::ApproverLogin } else { Channel::Approver };
+                broker.approve(op, caller, &question.ticket, channel, delegate).map(Asked::Approved)
+            }
+            Decision::Closed(closed) => {
+                hub.withdraw(&question.ticket);
+                Err(close(closed, channel))
+            }
+        };
+    }
+    if approval == Approval::Approver {
+        return Err(close(Closed::NobodyToAsk("APPROVAL=approver, and no approver is attached"), Channel::Approver));
+    }
+    if question.needs_login {
+        return Err(close(Closed::NobodyToAsk("the approver with its own login is no longer attached"), Channel::Approver));
+    }
+    if !shows_forms(context) {
+        return Err(close(Closed::NobodyToAsk("this client cannot show a question (no form elicitation) and no approver is attached"), Channel::Client));
+    }
+    let params = ElicitRequestParams::FormElicitationParams { meta: None, message: question.text.clone(), requested_schema: form() };
+    if speaks_input_required(context) {
+        let state = server.state_codec().seal_with(
+            question.ticket.as_str().as_bytes(),
+            &SealOptions::new().associated_data(&bound_to(op, caller)).ttl(Duration::from_secs(question.seconds)),
+        );
+        let requests = InputRequests::from([(QUESTION.to_owned(), InputRequest::Elicitation(ElicitRequest::new(params)))]);
+        return Ok(Asked::Repeat(InputRequiredResult::new(Some(requests), Some(state))));
+    }
+    match elicit(server, context, params, question.seconds).await {
+        Ok(result) => match verdict(&result) {
+            None => broker.approve(op, caller, &question.ticket, Channel::Client, None).map(Asked::Approved),
+            Some(closed) => Err(close(closed, Channel::Client)),
+        },
+        Err(closed) => Err(close(closed, Channel::Client)),
+    }
+}
+
+/// The second half of the 2026-07-28 way: the client repeats the call with the human's answer.
+///
+/// # Errors
+/// `ticket_invalid` for a state that is forged, changed, expired, used or for another call; else as [`ask`].
+pub(super) fn answered(
+    server: &McpServer,
+    op: &'static Op,
+    caller: &Caller,
+    state: &str,
+    responses: Option<&InputResponses>,
+) -> Result<Approved, Error> {
+    let broker = server.broker();
+    let invalid = |fault| broker.refuse_unknown(op.spec.id, caller, Error::TicketInvalid { fault });
+    let opened = server.state_codec().open_with(state, &bound_to(op, caller));
+    let ticket = opened.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(TicketId::from);
+    let Some(ticket) = ticket else { return Err(invalid("its state is forged, expired or for another call")) };
+    if !broker.is_open(&ticket) {
+        return Err(invalid("it is unknown, used or expired"));
+    }
+    let response = responses.and_then(|responses| responses.get(QUESTION)).cloned();
+    let closed = match response.map(serde_json::from_value::<ElicitResult>) {
+        Some(Ok(result)) => verdict(&result),
+        Some(Err(_)) => Some(Closed::NotConfirmed),
+        None => Some(Closed::Cancelled),
+    };
+    match closed {
+        None => broker.approve(op, caller, &ticket, Channel::Client, None),
+        Some(closed) => Err(broker.close(op, caller, &ticket, closed, Channel::Client)),
+    }
+}
+
+/// Nothing for a yes; else why it is none.
+fn verdict(result: &ElicitResult) -> Option<Closed> {
+    match result.action {
+        ElicitationAction::Accept => {
+            let answer = result.content.as_ref().and_then(|content| content.get(FIELD)).and_then(Value::as_str);
+            (answer != Some(YES)).then_some(Closed::NotConfirmed)
+        }
+        ElicitationAction::Decline => Some(Closed::Declined),
+        _ => Some(Closed::Cancelled),
+    }
+}
+
+fn bound_to(op: &Op, caller: &Caller) -> Vec<u8> {
+    format!("{}|{}", op.spec.id, caller.subject).into_bytes()
+}
+
+async fn elicit(server: &McpServer, context: &RequestContext<RoleServer>, params: ElicitRequestParams, seconds: u64) -> Result<ElicitResult, Closed> {
+    const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
+    let request = ServerRequest::ElicitRequest(ElicitRequest::new(params));
+    let handle = context
+        .peer
+        .send_cancellable_request(request, PeerRequestOptions::no_options())
+        .await
+        .map_err(|_| UNASKABLE)?;
+    let id = handle.id.clone();
+    let closed = tokio::select! {
+        response = handle.await_response() => {
+            return match response {
+                Ok(ClientResult::ElicitResult(result)) => Ok(result),
+                Ok(_) | Err(ServiceError::McpError(_)) => Err(UNASKABLE),
+                Err(_) => Err(Closed::Cancelled),
+            };
+        }
+        () = context.ct.cancelled() => Closed::Cancelled,
+        () = server.ended() => return Err(Closed::Cancelled),
+        () = tokio::time::sleep(Duration::from_secs(seconds)) => Closed::TimedOut,
+    };
+    // The dialog would otherwise stay on the screen and collect a yes that no longer counts.
+    let withdrawn = CancelledNotification::new(CancelledNotificationParam::new(Some(id), Some("no longer needed".into())));
+    let _ = context.peer.send_notification(withdrawn.into()).await;
+    Err(closed)
+}
+
+/// A codec under a key of this process: a state from before a restart does not open.
+///
+/// # Errors
+/// When there is no randomness.
+pub(super) fn new_codec() -> Result<RequestStateCodec, Error> {
+    let mut key = zeroize::Zeroizing::new([0u8; 32]);
+    aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| Error::Internal { what: "no randomness" })?;
+    RequestStateCodec::try_new(key.to_vec()).map_err(|_| Error::Internal { what: "the state key does not fit" })
+}

@@ -1,0 +1,349 @@
+//! MCP's stdio transport: one JSON-RPC message a line.
+//!
+//! Around what rmcp brings for reading and writing stand the rules it leaves to a server: a notification
+//! before the first request is dropped (it would end the process), a line over 1 MiB and a line that is
+//! no message are answered, ids in flight are not reused, at most 64 tool calls run at a time, and the
+//! end of input ends pending questions at once. Nothing else writes to standard output.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rmcp::{
+    model::{ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
+    service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    sync::{Mutex as AsyncMutex, Notify},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::strict_json::{self, Fault};
+
+/// Longest line that is read, in bytes.
+pub const MAX_LINE: usize = 1 << 20;
+/// Tool calls that run at a time; the next one waits in the pipe.
+pub const MAX_CALLS: usize = 64;
+
+#[derive(Default)]
+struct Flight {
+    ids: HashSet<RequestId>,
+    calls: HashSet<RequestId>,
+}
+
+#[derive(Default)]
+struct InFlight {
+    flight: Mutex<Flight>,
+    freed: Notify,
+}
+
+impl InFlight {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn landed(&self, id: &RequestId) {
+        let mut flight = self.lock();
+        flight.ids.remove(id);
+        if flight.calls.remove(id) {
+            self.freed.notify_one();
+        }
+    }
+}
+
+/// The transport over a pair of streams.
+pub struct StdioTransport<R, W> {
+    read: BufReader<R>,
+    line: Vec<u8>,
+    /// The rest of an over-long line is being thrown away; its last bytes are kept for the id.
+    discarding: Option<Vec<u8>>,
+    /// A call that waits for one of the 64 places.
+    held: Option<RxJsonRpcMessage<RoleServer>>,
+    /// An answer that must be written before the next line is read.
+    owed: Option<TxJsonRpcMessage<RoleServer>>,
+    seen_request: bool,
+    in_flight: Arc<InFlight>,
+    write: Arc<AsyncMutex<W>>,
+    ended: CancellationToken,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
+    /// `ended` is cancelled at the end of input; cancelling it from outside ends the input.
+    pub fn new(read: R, write: W, ended: CancellationToken) -> Self {
+        Self {
+            read: BufReader::with_capacity(64 << 10, read),
+            line: Vec::new(),
+            discarding: None,
+            held: None,
+            owed: None,
+            seen_request: false,
+            in_flight: Arc::default(),
+            write: Arc::new(AsyncMutex::new(write)),
+            ended,
+        }
+    }
+
+    /// Reads up to and including the next newline into `self.line`. Safe to drop at any await: nothing is
+    /// consumed that is not kept.
+    async fn next_line(&mut self) -> io::Result<Line> {
+        loop {
+            let available = self.read.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(Line::End);
+            }
+            let newline = available.iter().position(|byte| *byte == b'\n');
+            let taken = newline.map_or(available.len(), |at| at + 1);
+            let piece = available.get(..taken).unwrap_or_default();
+            let state = if let Some(tail) = &mut self.discarding {
+                tail.extend_from_slice(piece);
+                let excess = tail.len().saturating_sub(TAIL);
+                tail.drain(..excess);
+                newline.map_or(Line::More, |_| Line::TooLong)
+            } else if self.line.len() + taken > MAX_LINE {
+                self.discarding = Some(piece.get(piece.len().saturating_sub(TAIL)..).unwrap_or_default().to_vec());
+                newline.map_or(Line::More, |_| Line::TooLong)
+            } else {
+                self.line.extend_from_slice(piece);
+                newline.map_or(Line::More, |_| Line::Whole)
+            };
+            self.read.consume(taken);
+            if !matches!(state, Line::More) {
+                return Ok(state);
+            }
+        }
+    }
+
+    fn error(&mut self, id: Option<RequestId>, code: ErrorCode, message: impl Into<std::borrow::Cow<'static, str>>) {
+        self.owed = Some(JsonRpcMessage::error(ErrorData::new(code, message, None), id));
+    }
+
+    /// Turns a whole line into a message, or into an answer that is owed.
+    fn take_line(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let line = std::mem::take(&mut self.line);
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        let message = match strict_json::check(text) {
+            Ok(()) => serde_json::from_slice::<ClientJsonRpcMessage>(text),
+            Err(Fault::Syntax) => {
+                self.error(None, ErrorCode::PARSE_ERROR, "The line is not one JSON text. Send one JSON-RPC message a line, in UTF-8.");
+                return None;
+            }
+            Err(Fault::Shape(fault)) => {
+                self.error(top_level_id(text), ErrorCode::INVALID_REQUEST, format!("The message is refused: {fault}."));
+                return None;
+            }
+        };
+        let Ok(message) = message else {
+            let fault = if text.first() == Some(&b'[') {
+                "Batches are not part of this protocol. Send one message a line."
+            } else {
+                "This is no JSON-RPC 2.0 message of MCP. Check jsonrpc, id, method and params."
+            };
+            self.error(top_level_id(text), ErrorCode::INVALID_REQUEST, fault);
+            return None;
+        };
+        match &message {
+            JsonRpcMessage::Request(request) => {
+                let mut flight = self.in_flight.lock();
+                if !flight.ids.insert(request.id.clone()) {
+                    drop(flight);
+                    self.error(None, ErrorCode::INVALID_REQUEST, "The id belongs to a request that is still running. Use a new id.");
+                    return None;
+                }
+                self.seen_request = true;
+            }
+            _ if !self.seen_request => return None,
+            _ => {}
+        }
+        Some(message)
+    }
+
+    /// Lets a message through unless it is a tool call and all places are taken.
+    fn admit(&self, message: &RxJsonRpcMessage<RoleServer>) -> bool {
+        let JsonRpcMessage::Request(request) = message else { return true };
+        if !matches!(request.request, ClientRequest::CallToolRequest(_)) {
+            return true;
+        }
+        let mut flight = self.in_flight.lock();
+        if flight.calls.len() >= MAX_CALLS {
+            return false;
+        }
+        flight.calls.insert(request.id.clone());
+        true
+    }
+}
+
+/// Bytes kept from the end of an over-long line.
+const TAIL: usize = 256;
+
+enum Line {
+    Whole,
+    TooLong,
+    More,
+    End,
+}
+
+impl<R, W> Transport<RoleServer> for StdioTransport<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = io::Error;
+
+    fn send(&mut self, item: TxJsonRpcMessage<RoleServer>) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        let write = self.write.clone();
+        let in_flight = self.in_flight.clone();
+        let ended = self.ended.clone();
+        async move {
+            let answered = match &item {
+                JsonRpcMessage::Response(response) => Some(response.id.clone()),
+                JsonRpcMessage::Error(error) => error.id.clone(),
+                _ => None,
+            };
+            let outcome = put(&write, &item).await;
+            if let Some(id) = answered {
+                in_flight.landed(&id);
+            }
+            if outcome.is_err() {
+                // Nobody reads any more: there is nothing left to serve.
+                ended.cancel();
+            }
+            outcome
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            if self.ended.is_cancelled() {
+                return None;
+            }
+            if let Some(answer) = &self.owed {
+                put(&self.write, answer).await.ok()?;
+                self.owed = None;
+            }
+            if let Some(message) = self.held.take() {
+                if self.admit(&message) {
+                    return Some(message);
+                }
+                self.held = Some(message);
+                let (in_flight, ended) = (self.in_flight.clone(), self.ended.clone());
+                tokio::select! {
+                    () = in_flight.freed.notified() => {}
+                    () = ended.cancelled() => {}
+                }
+                continue;
+            }
+            let ended = self.ended.clone();
+            let line = tokio::select! {
+                line = self.next_line() => line,
+                () = ended.cancelled() => return None,
+            };
+            match line {
+                Ok(Line::Whole) => self.held = self.take_line(),
+                Ok(Line::TooLong) => {
+                    let tail = self.discarding.take().unwrap_or_default();
+                    let id = top_level_id(&self.line).or_else(|| id_at_end(&tail));
+                    self.line = Vec::new();
+                    self.error(id, ErrorCode::INVALID_REQUEST, "too_large: The message is longer than 1048576 bytes. Split it, or store large data elsewhere.");
+                }
+                Ok(Line::More) => {}
+                Ok(Line::End) | Err(_) => {
+                    self.ended.cancel();
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        self.ended.cancel();
+        self.write.lock().await.shutdown().await
+    }
+}
+
+async fn put<W: AsyncWrite + Unpin>(write: &AsyncMutex<W>, item: &TxJsonRpcMessage<RoleServer>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(item)?;
+    line.push(b'\n');
+    let mut write = write.lock().await;
+    write.write_all(&line).await?;
+    write.flush().await
+}
+
+/// The `id` of the outermost object, found in a text that may be cut off or no JSON at all.
+fn top_level_id(text: &[u8]) -> Option<RequestId> {
+    let (mut depth, mut at) = (0usize, 0usize);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                let end = string_end(text, at)?;
+                if depth == 1 && text.get(at..=end) == Some(b"\"id\"") {
+                    return id_after_key(text.get(end + 1..)?);
+                }
+                at = end;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+fn string_end(text: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match text.get(at)? {
+            b'\\' => at += 2,
+            b'"' => return Some(at),
+            _ => at += 1,
+        }
+    }
+}
+
+fn id_after_key(rest: &[u8]) -> Option<RequestId> {
+    let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let end = if rest.first() == Some(&b'"') {
+        string_end(rest, 0)? + 1
+    } else {
+        rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'-')?
+    };
+    serde_json::from_slice(rest.get(..end.min(200))?).ok()
+}
+
+/// `"id": …}` at the very end of a line, where some clients put it.
+fn id_at_end(tail: &[u8]) -> Option<RequestId> {
+    let body = tail.trim_ascii_end().strip_suffix(b"}")?;
+    let at = body.windows(4).rposition(|window| window == b"\"id\"")?;
+    let mut rest = body.get(at + 4..)?.to_vec();
+    rest.push(b'}');
+    let id = id_after_key(&rest)?;
+    // Anything between the id and the end would make it another object's.
+    let text = serde_json::to_vec(&id).ok()?;
+    let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    (value.strip_prefix(text.as_slice())?.trim_ascii() == b"}").then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_message_that_is_not_read_is_found_where_it_stands() {
+        let number = Some(RequestId::Number(7));
+        assert_eq!(top_level_id(br#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":"#), number);
+        assert_eq!(top_level_id(br#"{"params":{"id":1,"a":"\"id\":2"},"id": 7 ,"#), number);
+        assert_eq!(top_level_id(br#"{"params":{"id":1"#), None);
+        assert_eq!(id_at_end(br#"aaa"},"jsonrpc":"2.0","id":7}"#), number);
+        assert_eq!(id_at_end(br#"aaa"},"id":"a-b"}"#), Some(RequestId::String("a-b".into())));
+        assert_eq!(id_at_end(br#""id":7,"x":1}"#), None);
+    }
+}

@@ -1,0 +1,440 @@
+//! One definition of each operation, and the one table of them.
+//!
+//! An operation is a type that implements [`Operation`]; [`OPS`] lists them. MCP tools, the audit log's
+//! names and the documents are loops over that table. `docs/adding-an-operation.md` shows what a new one
+//! takes. What this module does not do: decide whether a call may run (the broker does), or know which
+//! front end it came from.
+
+use std::{future::Future, pin::Pin, sync::OnceLock};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::{
+    broker::{Granted, Look, Place},
+    caller::Scope,
+    error::Error,
+    names::PATH_MARK,
+    ops,
+};
+
+/// What an operation does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing changes.
+    Read,
+    /// Cryptography; nothing changes.
+    Compute,
+    /// A credential or lease comes into being.
+    Issue,
+    /// State changes.
+    Write,
+    /// Something is lost.
+    Destroy,
+}
+
+impl Effect {
+    /// The word in audit records and settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Compute => "compute",
+            Self::Issue => "issue",
+            Self::Write => "write",
+            Self::Destroy => "destroy",
+        }
+    }
+
+    /// True for those that leave Vault as it was.
+    #[must_use]
+    pub fn is_read_only(self) -> bool {
+        matches!(self, Self::Read | Self::Compute)
+    }
+}
+
+/// The families that `TOOLSETS` picks from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Toolset {
+    /// About the session itself; always there.
+    Session,
+    /// KV by path.
+    Kv,
+    /// KV by service.
+    Service,
+}
+
+impl Toolset {
+    /// The word in `TOOLSETS`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Kv => "kv",
+            Self::Service => "service",
+        }
+    }
+}
+
+/// The constant part of an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Dotted identifier, as audit records and settings name it.
+    pub id: &'static str,
+    /// For people, in a client's list.
+    pub title: &'static str,
+    /// For models: what it does, when to use it, and when not to.
+    pub summary: &'static str,
+    /// What the caller's credential must allow.
+    pub scope: Option<Scope>,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// Its family.
+    pub toolset: Toolset,
+    /// True when repeating it changes nothing more.
+    pub idempotent: bool,
+}
+
+impl Spec {
+    /// The MCP tool name: several desktop clients reject a whole server over one dotted name.
+    #[must_use]
+    pub fn tool_name(&self) -> String {
+        self.id.replace('.', "_")
+    }
+}
+
+/// A capability on an API path, as a policy grants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// API path without `v1/`.
+    pub path: String,
+    /// Any one of these will do.
+    pub capabilities: &'static [&'static str],
+}
+
+/// What a call touches: for the human, the log, and the check of the token's capabilities.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Mount and full path, or another name of the thing.
+    pub name: String,
+    /// Key names, never values.
+    pub keys: Vec<String>,
+    /// What the token must be allowed.
+    pub needs: Vec<Need>,
+}
+
+impl Target {
+    /// A target without keys or needs.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}
+
+/// How a key fares in a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there.
+    Added,
+    /// It is replaced.
+    Changed,
+    /// It goes.
+    Removed,
+}
+
+/// What a human is shown before saying yes, and what must still be so when the answer comes.
+#[derive(Debug, Clone, Default)]
+pub struct Preview {
+    /// CREATE, UPDATE, DELETE, …
+    pub verb: &'static str,
+    /// A few words after the target's name.
+    pub detail: String,
+    /// What happens to each key.
+    pub changes: Vec<(Change, String)>,
+    /// Lines that deserve a second look.
+    pub warnings: Vec<String>,
+    /// The state the preview was made from; part of the ticket's digest. `None`: it could not be seen.
+    pub version: Option<u64>,
+}
+
+/// One thing that can be done, whatever the front end.
+pub trait Operation: Sized + Send + 'static {
+    /// Its row.
+    const SPEC: Spec;
+    /// Arguments; newtypes parse themselves.
+    type Input: DeserializeOwned + JsonSchema + Send + Sync + 'static;
+    /// The answer, already masked where the grant does not say otherwise.
+    type Output: Serialize + JsonSchema + 'static;
+
+    /// What the call touches.
+    ///
+    /// # Errors
+    /// When a name does not fit the caller's place.
+    fn target(input: &Self::Input, place: &Place) -> Result<Target, Error>;
+
+    /// True when the call asks to see secret values.
+    fn wants_reveal(_input: &Self::Input) -> bool {
+        false
+    }
+
+    /// Values that are about to be stored, by key, for the scan of dangerous patterns.
+    fn values(_input: &Self::Input) -> Vec<(&str, &Value)> {
+        Vec::new()
+    }
+
+    /// True when this very call changes nothing although the operation could (a dry run).
+    fn is_harmless(_input: &Self::Input) -> bool {
+        false
+    }
+
+    /// Reads the current state and makes the preview. Called only when a human will be asked.
+    fn observe(_input: &Self::Input, _look: Look<'_>) -> impl Future<Output = Result<Preview, Error>> + Send {
+        async { Ok(Preview::default()) }
+    }
+
+    /// Does it.
+    fn run(input: Self::Input, granted: Granted) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+}
+
+/// A boxed future, as trait objects need it.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A parsed call whose operation is no longer a type parameter.
+pub trait AnyCall: Send + Sync {
+    /// As [`Operation::target`].
+    ///
+    /// # Errors
+    /// As there.
+    fn target(&self, place: &Place) -> Result<Target, Error>;
+    /// As [`Operation::wants_reveal`].
+    fn wants_reveal(&self) -> bool;
+    /// As [`Operation::values`].
+    fn values(&self) -> Vec<(&str, &Value)>;
+    /// As [`Operation::is_harmless`].
+    fn is_harmless(&self) -> bool;
+    /// As [`Operation::observe`].
+    fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>>;
+    /// As [`Operation::run`], with the output as JSON.
+    fn run(self: Box<Self>, granted: Granted) -> Boxed<'static, Result<Value, Error>>;
+}
+
+struct Parsed<O: Operation>(O::Input);
+
+impl<O: Operation> AnyCall for Parsed<O> {
+    fn target(&self, place: &Place) -> Result<Target, Error> {
+        O::target(&self.0, place)
+    }
+    fn wants_reveal(&self) -> bool {
+        O::wants_reveal(&self.0)
+    }
+    fn values(&self) -> Vec<(&str, &Value)> {
+        O::values(&self.0)
+    }
+    fn is_harmless(&self) -> bool {
+        O::is_harmless(&self.0)
+    }
+    fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>> {
+        Box::pin(O::observe(&self.0, look))
+    }
+    fn run(self: Box<Self>, granted: Granted) -> Boxed<'static, Result<Value, Error>> {
+        Box::pin(async move {
+            let output = O::run(self.0, granted).await?;
+            serde_json::to_value(&output).map_err(|_| Error::Internal { what: "an output does not serialize" })
+        })
+    }
+}
+
+/// A row of the table.
+pub struct Op {
+    /// The constant part.
+    pub spec: Spec,
+    input: fn(&mut SchemaGenerator) -> Schema,
+    output: fn(&mut SchemaGenerator) -> Schema,
+    parse: fn(Value) -> Result<Box<dyn AnyCall>, Error>,
+}
+
+impl Op {
+    /// The row of an operation.
+    #[must_use]
+    pub const fn of<O: Operation>() -> Self {
+        Self {
+            spec: O::SPEC,
+            input: <O::Input as JsonSchema>::json_schema,
+            output: <O::Output as JsonSchema>::json_schema,
+            parse: |arguments| {
+                let input: O::Input = parse_arguments(arguments)?;
+                Ok(Box::new(Parsed::<O>(input)))
+            },
+        }
+    }
+
+    /// Parses the arguments.
+    ///
+    /// # Errors
+    /// `invalid_input` or `path_refused`, naming arguments and never quoting values.
+    pub fn parse(&self, arguments: Value) -> Result<Box<dyn AnyCall>, Error> {
+        (self.parse)(arguments)
+    }
+
+    /// The closed JSON Schema of the arguments.
+    #[must_use]
+    pub fn input_schema(&self) -> Map<String, Value> {
+        schema_of(self.input)
+    }
+
+    /// The JSON Schema of the answer.
+    #[must_use]
+    pub fn output_schema(&self) -> Map<String, Value> {
+        schema_of(self.output)
+    }
+}
+
+/// Every operation there is, in the order that `tools/list` has them.
+pub static OPS: &[Op] = ops::TABLE;
+
+/// The row with this id or tool name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Op> {
+    static INDEX: OnceLock<std::collections::HashMap<String, &'static Op>> = OnceLock::new();
+    let index = INDEX.get_or_init(|| {
+        let both = |op: &'static Op| [(op.spec.id.to_owned(), op), (op.spec.tool_name(), op)];
+        OPS.iter().flat_map(both).collect()
+    });
+    index.get(name).copied()
+}
+
+fn schema_of(schema: fn(&mut SchemaGenerator) -> Schema) -> Map<String, Value> {
+    let mut generator =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut value = schema(&mut generator).to_value();
+    tidy(&mut value);
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Drops what costs a model tokens and tells it nothing: titles, `null` as an alternative of an optional
+/// argument, and integer formats (which one widely used client warns about at every call).
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("$schema");
+            map.remove("title").filter(|title| title.is_object()).map(|kept| map.insert("title".into(), kept));
+            if map.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint") || format.starts_with("int")) {
+                map.remove("format");
+            }
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    map.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(options)) = map.get_mut("anyOf") {
+                options.retain(|option| option.get("type").is_none_or(|kind| kind != "null"));
+                if let [Value::Object(only)] = options.as_slice() {
+                    let only = only.clone();
+                    map.remove("anyOf");
+                    for (key, value) in only {
+                        map.entry(key).or_insert(value);
+                    }
+                }
+            }
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Parses arguments and says what is wrong without quoting a value: serde's own messages hold the
+/// offending text, which may be the secret.
+fn parse_arguments<T: DeserializeOwned>(arguments: Value) -> Result<T, Error> {
+    serde_path_to_error::deserialize(arguments).map_err(|error| {
+        let field = match error.path().to_string() {
+            path if path == "." || path == "?" => "arguments".to_owned(),
+            path => crate::names::shown(&path, 80),
+        };
+        let message = error.into_inner().to_string();
+        let expected = || message.rsplit(", expected ").next().unwrap_or("another type").to_owned();
+        if let Some(fault) = message.strip_prefix(PATH_MARK) {
+            return Error::PathRefused { fault: format!("{field}: {fault}").into() };
+        }
+        let fault = if message.starts_with("invalid type") || message.starts_with("invalid value") {
+            format!("the type is wrong; expected {}", expected())
+        } else if let Some(rest) = message.strip_prefix("unknown field `") {
+            let name = rest.split('`').next().unwrap_or_default();
+            format!("there is no argument '{}' here; expected {}", crate::names::shown(name, 40), expected())
+        } else if message.starts_with("unknown variant") {
+            format!("not one of the allowed words; expected {}", expected())
+        } else if message.starts_with("invalid length") {
+            format!("the length is wrong; expected {}", expected())
+        } else {
+            // `missing field`, `duplicate field`, and the texts of our own newtypes: no values in any.
+            message
+        };
+        Error::input(field, fault)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_and_tool_names_are_unique_and_fit_every_client() {
+        let mut seen = HashSet::new();
+        for op in OPS {
+            let name = op.spec.tool_name();
+            assert!(name.len() <= 48 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert!(seen.insert(name), "{} twice", op.spec.id);
+        }
+    }
+
+    #[test]
+    fn every_schema_is_closed_and_every_argument_described() {
+        for op in OPS {
+            let schema = op.input_schema();
+            assert_eq!(schema.get("type"), Some(&Value::from("object")), "{}", op.spec.id);
+            assert_eq!(schema.get("additionalProperties"), Some(&Value::Bool(false)), "{}", op.spec.id);
+            let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            for (name, property) in properties {
+                assert!(property.get("description").is_some(), "{}.{name} has no description", op.spec.id);
+            }
+            let text = serde_json::to_string(&schema).unwrap() + &serde_json::to_string(&op.output_schema()).unwrap();
+            assert!(!text.contains("uint64") && !text.contains("$ref"), "{}: {text}", op.spec.id);
+        }
+    }
+
+    #[test]
+    fn a_tool_costs_a_model_at_most_800_bytes_on_average() {
+        let cost = |op: &Op| {
+            op.spec.tool_name().len() + op.spec.title.len() + op.spec.summary.len()
+                + serde_json::to_string(&op.input_schema()).unwrap().len() + 180
+        };
+        let total: usize = OPS.iter().map(cost).sum();
+        assert!(total / OPS.len() <= 800, "{} bytes a tool", total / OPS.len());
+    }
+
+    #[test]
+    fn a_refused_argument_is_named_and_its_value_is_not_quoted() {
+        for (id, arguments) in [
+            ("kv.write", serde_json::json!({"path": "a", "data": "canary"})),
+            ("kv.write", serde_json::json!({"path": "a", "data": {"K": "v"}, "cas": "canary"})),
+            ("kv.read", serde_json::json!({"path": 5, "version": "canary"})),
+            ("kv.read", serde_json::json!({"path": "../canary"})),
+        ] {
+            let Err(error) = find(id).unwrap().parse(arguments) else { panic!("{id} accepted it") };
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Vault: one HTTP client, one executor, the token, and the engines' requests.
+//!
+//! vaultrs gives the typed requests; they are sent by our own [`Session`], because its client drops the
+//! envelope, follows redirects with the token, and panics on a token with a newline. A `Session` is
+//! lent out only inside `broker::Granted` and `broker::Look`.
+
+pub mod http;
+pub mod kv;
+pub mod sys;
+pub mod token;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ::http::Method;
+use rustify::Endpoint;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{config::Config, error::Error};
+
+pub use http::{Raw, Transport};
+pub use kv::KvKind;
+pub use token::Tokens;
+
+/// Seconds after which a call to Vault is given up, retries included.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Everything about the Vault at `VAULT_ADDR` that outlives a call. Nothing is sent before the first use.
+pub struct Vault {
+    transport: Transport,
+    tokens: Tokens,
+    kinds: Mutex<HashMap<String, KvKind>>,
+}
+
+impl Vault {
+    /// From the settings; builds no client and opens no connection yet.
+    ///
+    /// # Errors
+    /// `config_invalid` when the token file cannot be used.
+    pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self {
+            transport: Transport::new(config),
+            tokens: Tokens::new(config)?,
+            kinds: Mutex::default(),
+        }))
+    }
+
+    /// `scheme://host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.transport.address()
+    }
+
+    /// The namespace that goes with every request.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.transport.namespace()
+    }
+
+    /// The token store.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// A session for one call. The broker is the only caller.
+    pub(crate) fn session(self: &Arc<Self>) -> Session {
+        Session { vault: self.clone(), request_id: Arc::default() }
+    }
+
+    fn kind(&self, mount: &str) -> Option<KvKind> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(mount).copied()
+    }
+
+    fn learn(&self, mount: &str, kind: KvKind) {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(mount.to_owned(), kind);
+    }
+}
+
+/// What Vault wraps around an answer.
+#[derive(Deserialize)]
+pub struct Envelope<T> {
+    /// Vault's id of the request, for its own audit log.
+    #[serde(default)]
+    pub request_id: String,
+    /// Lease, where one was issued.
+    #[serde(default)]
+    pub lease_id: String,
+    /// Lease duration in seconds.
+    #[serde(default)]
+    pub lease_duration: u64,
+    /// True when the lease can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
+    /// The content.
+    #[serde(default = "none")]
+    pub data: Option<T>,
+    /// Login answers.
+    #[serde(default)]
+    pub auth: Option<token::Auth>,
+    /// Remarks of the engine.
+    #[serde(default)]
+    pub warnings: Option<Vec<String>>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// Marks requests that change nothing: they may be sent before a human was asked, and retried.
+pub trait Reads: Endpoint {}
+
+/// The right to send requests with the session's token, for one call.
+#[derive(Clone)]
+pub struct Session {
+    vault: Arc<Vault>,
+    request_id: Arc<Mutex<Option<String>>>,
+}
+
+impl Session {
+    /// The Vault behind it.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// Vault's id of the last request of this call.
+    #[must_use]
+    pub fn request_id(&self) -> Option<String> {
+        self.request_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a reading request, up to three times when the way to Vault fails, and gives the raw answer:
+    /// status 2xx, 400, 403, 404, 405 or 412.
+    ///
+    /// # Errors
+    /// What stands in the way: token, transport, seal, standby, rate, failure.
+    pub async fn read_raw<E: Reads>(&self, endpoint: &E) -> Result<Raw, Error> {
+        let raw = self.exchange(endpoint, None, true).await?;
+        self.note(&raw);
+        Ok(raw)
+    }
+
+    /// As [`Self::read_raw`], parsed; 404 is `NotFound`.
+    ///
+    /// # Errors
+    /// As there, and what the status says.
+    pub async fn read<E: Reads>(&self, endpoint: &E) -> Result<Envelope<E::Response>, Error> {
+        let raw = self.read_raw(endpoint).await?;
+        self.parse(raw, endpoint.path().as_str(), "\"read\"").await
+    }
+
+    /// Sends a changing request exactly once and gives the raw answer as [`Self::read_raw`] does.
+    ///
+    /// # Errors
+    /// As there; `OutcomeUnknown` when the request may have arrived.
+    pub async fn write_raw<E: Endpoint>(&self, endpoint: &E, content_type: Option<&'static str>) -> Result<Raw, Error> {
+        let raw = self.exchange(endpoint, content_type, false).await?;
+        self.note(&raw);
+        Ok(raw)
+    }
+
+    /// As [`Self::write_raw`], parsed.
+    ///
+    /// # Errors
+    /// As there, and what the status says.
+    pub async fn write<E: Endpoint>(&self, endpoint: &E, capabilities: &str) -> Result<Envelope<E::Response>, Error> {
+        let raw = self.write_raw(endpoint, None).await?;
+        self.parse(raw, endpoint.path().as_str(), capabilities).await
+    }
+
+    /// Turns a raw answer into its envelope.
+    ///
+    /// # Errors
+    /// What the status says.
+    pub async fn parse<T: DeserializeOwned>(&self, raw: Raw, path: &str, capabilities: &str) -> Result<Envelope<T>, Error> {
+        match raw.status {
+            200..=299 => raw.envelope(),
+            403 => Err(self.forbidden(path, capabilities).await),
+            404 => Err(if raw.says("no handler for route") { mount_missing(path) } else { Error::NotFound }),
+            400 if raw.says("check-and-set parameter did not match") => Err(Error::Conflict),
+            status => Err(Error::VaultRejected { status, hint: raw.hint() }),
+        }
+    }
+
+    /// 403 means a policy, or a token that no longer holds: one look-up tells which.
+    pub async fn forbidden(&self, path: &str, capabilities: &str) -> Error {
+        match self.exchange(&sys::LookupSelf, None, true).await {
+            Ok(raw) if raw.status == 403 => {
+                self.vault.tokens.forget().await;
+                Error::TokenInvalid
+            }
+            _ => Error::Forbidden { path: path.to_owned(), capabilities: capabilities.to_owned() },
+        }
+    }
+
+    fn note(&self, raw: &Raw) {
+        if let Some(id) = raw.request_id() {
+            *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        }
+    }
+
+    async fn exchange<E: Endpoint>(&self, endpoint: &E, content_type: Option<&'static str>, retry: bool) -> Result<Raw, Error> {
+        let internal = |_| Error::Internal { what: "a request does not build" };
+        let method: Method = endpoint.method().into();
+        let query = endpoint.query().map_err(internal)?;
+        let body = endpoint.body().map_err(internal)?;
+        let within = async {
+            let token = self.vault.tokens.current(&self.vault.transport).await?;
+            let request = http::Outgoing { method, path: &endpoint.path(), query, body, content_type, token: Some(&token) };
+            self.vault.transport.send(request, retry).await
+        };
+        match tokio::time::timeout(DEADLINE, within).await {
+            Ok(answer) => {
+                if answer.as_ref().is_ok_and(|raw| raw.status < 300) {
+                    self.vault.tokens.watch(&self.vault);
+                }
+                answer
+            }
+            Err(_) if retry => {
+                self.vault.transport.failed();
+                Err(Error::VaultTimeout { seconds: DEADLINE.as_secs() })
+            }
+            Err(_) => {
+                self.vault.transport.failed();
+                Err(Error::OutcomeUnknown {
+                    fault: format!("Vault did not answer within {} s", DEADLINE.as_secs()),
+                    read_back: "".into(),
+                })
+            }
+        }
+    }
+}
+
+fn mount_missing(path: &str) -> Error {
+    Error::MountNotFound { mount: path.split('/').next().unwrap_or_default().to_owned() }
+}

@@ -1,0 +1,210 @@
+//! The session's token: where it comes from, how it is renewed, and when it ends.
+//!
+//! Sources in order: `VAULT_TOKEN`, AppRole, the file `~/.vault-token`. Nothing is looked up before the
+//! first call; after the first answer a task looks the token up and renews it before it ends.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ::http::Method;
+use rustify::Endpoint;
+use rustify_derive::Endpoint;
+use serde::{Deserialize, Serialize};
+
+use super::{Transport, Vault, http::Outgoing, sys};
+use crate::{
+    config::{Config, FromSetting, SecretText},
+    error::Error,
+};
+
+/// `POST auth/approle/login` (Vault API, AppRole).
+#[derive(Endpoint, Serialize)]
+#[endpoint(path = "auth/approle/login", method = "POST", response = "serde_json::Value")]
+struct AppRoleLogin {
+    role_id: String,
+    secret_id: String,
+}
+
+/// The part of a login's answer that is kept.
+#[derive(Deserialize)]
+pub struct Auth {
+    client_token: String,
+    #[serde(default)]
+    lease_duration: u64,
+}
+
+enum Origin {
+    Given,
+    File(PathBuf),
+    AppRole { role_id: String, secret_id: SecretText },
+    None,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<SecretText>,
+    /// When the token ends, as far as known.
+    ends: Option<Instant>,
+}
+
+/// The token of the session and its life.
+pub struct Tokens {
+    origin: Origin,
+    state: Mutex<State>,
+    login: tokio::sync::Mutex<()>,
+    watched: AtomicBool,
+}
+
+/// A token with less life left than this is spoken of.
+const SAY_SO: Duration = Duration::from_secs(300);
+
+impl Tokens {
+    /// From the settings.
+    ///
+    /// # Errors
+    /// None today; the files are read at the first use.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let (origin, token) = if let Some(token) = &*config.vault_token {
+            (Origin::Given, Some(token.clone()))
+        } else if let (Some(role_id), Some(secret_id)) = (&*config.vault_role_id, &*config.vault_secret_id) {
+            (Origin::AppRole { role_id: role_id.clone(), secret_id: secret_id.clone() }, None)
+        } else if let Some(base) = directories::BaseDirs::new() {
+            (Origin::File(base.home_dir().join(".vault-token")), None)
+        } else {
+            (Origin::None, None)
+        };
+        Ok(Self {
+            origin,
+            state: Mutex::new(State { token, ends: None }),
+            login: tokio::sync::Mutex::new(()),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token to send, logging in where that is how it is had.
+    ///
+    /// # Errors
+    /// `token_missing`, or what the login said.
+    pub async fn current(&self, transport: &Transport) -> Result<SecretText, Error> {
+        if let Some(token) = self.state().token.clone() {
+            return Ok(token);
+        }
+        let _one_at_a_time = self.login.lock().await;
+        if let Some(token) = self.state().token.clone() {
+            return Ok(token);
+        }
+        let (token, ends) = match &self.origin {
+            Origin::AppRole { role_id, secret_id } => approle(transport, role_id, secret_id).await?,
+            Origin::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|_| Error::TokenMissing)?;
+                (SecretText::parse(text.trim()).ok().filter(|token| !token.expose().is_empty()).ok_or(Error::TokenMissing)?, None)
+            }
+            Origin::Given => return Err(Error::TokenInvalid),
+            Origin::None => return Err(Error::TokenMissing),
+        };
+        let mut state = self.state();
+        state.token = Some(token.clone());
+        state.ends = ends;
+        Ok(token)
+    }
+
+    /// Called when Vault no longer accepts the token: one that can be had anew is dropped, a given one is
+    /// kept, so that each call goes on saying what is wrong.
+    pub async fn forget(&self) {
+        if matches!(self.origin, Origin::AppRole { .. } | Origin::File(_)) {
+            let mut state = self.state();
+            state.token = None;
+            state.ends = None;
+        }
+    }
+
+    /// Puts another token in place, as a new login hands it over.
+    pub fn replace(&self, token: SecretText) {
+        let mut state = self.state();
+        state.token = Some(token);
+        state.ends = None;
+        self.watched.store(false, Ordering::Relaxed);
+    }
+
+    /// Seconds left, where known and few.
+    #[must_use]
+    pub fn ends_soon(&self) -> Option<u64> {
+        let left = self.state().ends?.saturating_duration_since(Instant::now());
+        (left < SAY_SO).then_some(left.as_secs())
+    }
+
+    /// After the first answer: looks the token up and renews it from then on, in the background.
+    pub fn watch(&self, vault: &Arc<Vault>) {
+        if self.watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let weak = Arc::downgrade(vault);
+        tokio::spawn(async move {
+            loop {
+                let Some(vault) = weak.upgrade() else { return };
+                let Some(pause) = vault.tokens.look_and_renew(&vault).await else { return };
+                drop(vault);
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// One round: how long until the next, or nothing when the token does not end or is gone.
+    async fn look_and_renew(&self, vault: &Arc<Vault>) -> Option<Duration> {
+        let session = vault.session();
+        let info = match session.read(&sys::LookupSelf).await {
+            Ok(envelope) => envelope.data?,
+            Err(Error::Forbidden { .. } | Error::TokenInvalid | Error::TokenMissing) => return None,
+            Err(_) => return Some(Duration::from_secs(30)),
+        };
+        if info.ttl == 0 {
+            self.state().ends = None;
+            return None;
+        }
+        let ttl = Duration::from_secs(info.ttl);
+        self.state().ends = Some(Instant::now() + ttl);
+        if !info.renewable {
+            // Looked at again when two thirds are gone, so that the warning is about the real end.
+            return Some((ttl * 2 / 3).max(Duration::from_secs(5)));
+        }
+        let left_after = match session.write(&sys::RenewSelf, "\"update\"").await {
+            Ok(envelope) => envelope.auth.map_or(info.ttl, |auth| auth.lease_duration),
+            Err(_) => info.ttl,
+        };
+        let ttl = Duration::from_secs(left_after);
+        self.state().ends = Some(Instant::now() + ttl);
+        Some((ttl * 2 / 3).max(Duration::from_secs(1)))
+    }
+}
+
+async fn approle(transport: &Transport, role_id: &str, secret_id: &SecretText) -> Result<(SecretText, Option<Instant>), Error> {
+    let login = AppRoleLogin { role_id: role_id.to_owned(), secret_id: secret_id.expose().to_owned() };
+    let body = login.body().map_err(|_| Error::Internal { what: "a login does not build" })?;
+    let path = login.path();
+    let outgoing = Outgoing { method: Method::POST, path: &path, query: None, body, content_type: None, token: None };
+    // Sent once: a secret id may be good for one use only.
+    let raw = transport.send(outgoing, false).await.map_err(|error| match error {
+        Error::OutcomeUnknown { .. } => Error::VaultUnreachable {
+            address: transport.address().to_owned(),
+            fault: "the AppRole login got no answer".into(),
+        },
+        other => other,
+    })?;
+    if raw.status >= 300 {
+        return Err(Error::config("VAULT_ROLE_ID", "Vault does not accept the AppRole login. Check VAULT_ROLE_ID, VAULT_SECRET_ID and that the secret id is not used up."));
+    }
+    let auth = raw.envelope::<serde_json::Value>()?.auth.ok_or(Error::VaultAnswer { fault: "a login without a token" })?;
+    let token = SecretText::parse(&auth.client_token).map_err(|_| Error::VaultAnswer { fault: "a login without a token" })?;
+    let ends = (auth.lease_duration > 0).then(|| Instant::now() + Duration::from_secs(auth.lease_duration));
+    Ok((token, ends))
+}
