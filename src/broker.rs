@@ -170,7 +170,8 @@ impl Broker {
     /// True when the operation is registered under these settings.
     #[must_use]
     pub fn offers(&self, op: &Op) -> bool {
-        let family = op.spec.toolset == Toolset::Session || self.config.toolsets.contains(op.spec.toolset.as_str());
+        let family =
+            op.spec.toolset == Toolset::Session || self.config.toolsets.contains(op.spec.toolset.as_str());
         family && (!*self.config.read_only || op.spec.effect.is_read_only())
     }
 
@@ -178,7 +179,13 @@ impl Broker {
     ///
     /// # Errors
     /// Whatever refused or failed; its record is in the log.
-    pub async fn call(&self, op: &'static Op, arguments: Value, caller: &Caller, approved: Option<Approved>) -> Result<Outcome, Error> {
+    pub async fn call(
+        &self,
+        op: &'static Op,
+        arguments: Value,
+        caller: &Caller,
+        approved: Option<Approved>,
+    ) -> Result<Outcome, Error> {
         let id = match &approved {
             Some(approved) => approved.call_id.clone(),
             None => new_id()?,
@@ -210,7 +217,13 @@ impl Broker {
                     Ok(seen) => seen,
                     Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
                 };
-                let digest = CallDigest::of(op.spec.id, &arguments, &caller.subject, self.vault.address(), self.vault.namespace());
+                let digest = CallDigest::of(
+                    op.spec.id,
+                    &arguments,
+                    &caller.subject,
+                    self.vault.address(),
+                    self.vault.namespace(),
+                );
                 match approved {
                     Some(approved) if approved.digest != digest => {
                         let error = Error::TicketInvalid { fault: "it was given for another call" };
@@ -218,7 +231,9 @@ impl Broker {
                     }
                     Some(approved) if approved.version == preview.version => Some(approved),
                     changed => {
-                        return self.ask(&passing, call.as_ref(), digest, preview, needs_login, changed.is_some()).map(Outcome::Ask);
+                        return self
+                            .ask(&passing, call.as_ref(), digest, preview, needs_login, changed.is_some())
+                            .map(Outcome::Ask);
                     }
                 }
             }
@@ -244,14 +259,20 @@ impl Broker {
                 call.run(granted).await
             }
         };
-        tracing::debug!(op = op.spec.id, ok = result.is_ok(), micros = started.elapsed().as_micros() as u64, "ran");
+        tracing::debug!(
+            op = op.spec.id,
+            ok = result.is_ok(),
+            micros = started.elapsed().as_micros() as u64,
+            "ran"
+        );
 
         // Record the response: no response record, no secret.
         let (action, code) = match &result {
             Ok(_) => (Action::Success, None),
             Err(error) => (Action::Failed, Some(error.code())),
         };
-        let recorded = self.record(&passing, action, code, session.request_id().as_deref(), approval.as_ref());
+        let recorded =
+            self.record(&passing, action, code, session.request_id().as_deref(), approval.as_ref());
         if let Err(error) = recorded {
             let applied = result.is_ok() && !op.spec.effect.is_read_only();
             return Err(if applied { Error::AppliedUnrecorded { fault: error.to_string() } } else { error });
@@ -261,7 +282,9 @@ impl Broker {
         let value = result?;
         if !op.spec.effect.is_read_only() {
             // Nobody listening is not a fault.
-            let _ = self.changes.send(Changed { subject: caller.subject.clone(), target: passing.target.name.clone() });
+            let _ = self
+                .changes
+                .send(Changed { subject: caller.subject.clone(), target: passing.target.name.clone() });
         }
         let notices = self.vault.tokens().ends_soon().map(|seconds| {
             format!("The Vault token ends in {seconds} s and cannot be renewed further. Ask the user to log in again.")
@@ -273,7 +296,14 @@ impl Broker {
     ///
     /// # Errors
     /// `ticket_invalid`, or the audit log's fault.
-    pub fn approve(&self, op: &'static Op, caller: &Caller, ticket: &TicketId, channel: Channel, delegate: Option<Arc<dyn Delegate>>) -> Result<Approved, Error> {
+    pub fn approve(
+        &self,
+        op: &'static Op,
+        caller: &Caller,
+        ticket: &TicketId,
+        channel: Channel,
+        delegate: Option<Arc<dyn Delegate>>,
+    ) -> Result<Approved, Error> {
         let unknown = || Passing { op, caller, id: ticket.as_str().to_owned(), target: Target::named("-") };
         let approved = match self.tickets.redeem(ticket, &caller.subject, channel, delegate) {
             Ok(approved) => approved,
@@ -285,13 +315,26 @@ impl Broker {
     }
 
     /// A question that ends without a yes. Gives the error for the caller.
-    pub fn close(&self, op: &'static Op, caller: &Caller, ticket: &TicketId, closed: Closed, channel: Channel) -> Error {
+    pub fn close(
+        &self,
+        op: &'static Op,
+        caller: &Caller,
+        ticket: &TicketId,
+        closed: Closed,
+        channel: Channel,
+    ) -> Error {
         let error = closed.into_error();
         let Some(id) = self.tickets.close(ticket, closed == Closed::Declined) else {
             return error;
         };
         let passing = Passing { op, caller, id, target: Target::named("-") };
-        match self.record(&passing, Action::Aborted, Some(error.code()), None, Some(&(channel, ticket.clone()))) {
+        match self.record(
+            &passing,
+            Action::Aborted,
+            Some(error.code()),
+            None,
+            Some(&(channel, ticket.clone())),
+        ) {
             Ok(()) => error,
             Err(unrecorded) => unrecorded,
         }
@@ -310,7 +353,13 @@ impl Broker {
             Err(error) => return error,
         };
         let target = shown(tool, 64);
-        let event = Event { op: "-", effect: "-", target: &target, code: Some(error.code()), ..event_of(Action::ValidationFailed, &id, caller) };
+        let event = Event {
+            op: "-",
+            effect: "-",
+            target: &target,
+            code: Some(error.code()),
+            ..event_of(Action::ValidationFailed, &id, caller)
+        };
         match self.audit.record(&event) {
             Ok(_) => error,
             Err(unrecorded) => unrecorded.into(),
@@ -328,6 +377,12 @@ impl Broker {
             if is_mask(value) {
                 return Err(Error::MaskedValue { field: shown(key, 64) });
             }
+            if !survives(value) {
+                return Err(Error::input(
+                    shown(key, 64),
+                    "it holds a number that Vault would round; give it as text",
+                ));
+            }
             size += approximate_size(value);
             if size > MAX_REQUEST {
                 return Err(Error::TooLarge { what: "The data", limit: MAX_REQUEST });
@@ -337,7 +392,8 @@ impl Broker {
             let found = dangerous(call.as_ref());
             if !found.is_empty() {
                 let keys = found.iter().map(|(key, _)| shown(key, 64)).collect::<Vec<_>>().join(", ");
-                let mut names: Vec<&str> = found.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+                let mut names: Vec<&str> =
+                    found.iter().flat_map(|(_, names)| names.iter().copied()).collect();
                 names.sort_unstable();
                 names.dedup();
                 return Err(Error::DangerousPattern { keys, patterns: names.join(", ") });
@@ -352,7 +408,10 @@ impl Broker {
         {
             return Err(Error::MissingScope { scope: scope.as_str() });
         }
-        if call.wants_reveal() && passing.caller.front.answers_a_model() && *self.config.reveal == Reveal::Never {
+        if call.wants_reveal()
+            && passing.caller.front.answers_a_model()
+            && *self.config.reveal == Reveal::Never
+        {
             return Err(Error::RevealForbidden);
         }
         self.limiter.take(&passing.caller.subject)
@@ -367,17 +426,23 @@ impl Broker {
             Front::Approver | Front::Stdio => {}
         }
         let effect = if call.is_harmless() { Effect::Read } else { passing.op.spec.effect };
-        self.config.confirm_effects.contains(effect) || (call.wants_reveal() && *self.config.reveal == Reveal::Ask)
+        self.config.confirm_effects.contains(effect)
+            || (call.wants_reveal() && *self.config.reveal == Reveal::Ask)
     }
 
     /// The preview, and whether the server's token lacks what the call needs. Both questions go to Vault
     /// at the same time.
-    async fn observe(&self, passing: &Passing<'_>, call: &dyn AnyCall, session: &Session) -> Result<(Preview, bool), Error> {
+    async fn observe(
+        &self,
+        passing: &Passing<'_>,
+        call: &dyn AnyCall,
+        session: &Session,
+    ) -> Result<(Preview, bool), Error> {
         let paths = passing.target.needs.iter().map(|need| need.path.clone()).collect::<Vec<_>>();
-        let capabilities = async {
-            if paths.is_empty() { Ok(Vec::new()) } else { sys::capabilities(session, paths).await }
-        };
-        let (preview, capabilities) = futures_util::future::join(call.observe(Look::new(session, passing.caller)), capabilities).await;
+        let capabilities =
+            async { if paths.is_empty() { Ok(Vec::new()) } else { sys::capabilities(session, paths).await } };
+        let (preview, capabilities) =
+            futures_util::future::join(call.observe(Look::new(session, passing.caller)), capabilities).await;
         let mut preview = preview?;
         if preview.verb.is_empty() {
             preview.verb = if call.wants_reveal() { "REVEAL" } else { "RUN" };
@@ -391,7 +456,12 @@ impl Broker {
             if !sys::allows(&have, need.capabilities) {
                 let login = self.login_attached.lock().unwrap_or_else(PoisonError::into_inner)();
                 if !login || call.wants_reveal() {
-                    let quoted = need.capabilities.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+                    let quoted = need
+                        .capabilities
+                        .iter()
+                        .map(|word| format!("\"{word}\""))
+                        .collect::<Vec<_>>()
+                        .join(", ");
                     return Err(Error::Forbidden { path: need.path.clone(), capabilities: quoted });
                 }
                 needs_login = true;
@@ -400,7 +470,15 @@ impl Broker {
         Ok((preview, needs_login))
     }
 
-    fn ask(&self, passing: &Passing<'_>, call: &dyn AnyCall, digest: CallDigest, preview: Preview, needs_login: bool, changed: bool) -> Result<Question, Error> {
+    fn ask(
+        &self,
+        passing: &Passing<'_>,
+        call: &dyn AnyCall,
+        digest: CallDigest,
+        preview: Preview,
+        needs_login: bool,
+        changed: bool,
+    ) -> Result<Question, Error> {
         let ticket = match self.tickets.open(&passing.caller.subject, digest, preview.version, &passing.id) {
             Ok(ticket) => ticket,
             Err(error) => return Err(self.refuse(passing, Action::Refused, error)),
@@ -432,9 +510,18 @@ impl Broker {
         }
     }
 
-    fn record(&self, passing: &Passing<'_>, action: Action, code: Option<&str>, vault_request_id: Option<&str>, approval: Option<&(Channel, TicketId)>) -> Result<(), Error> {
-        let durable = !passing.op.spec.effect.is_read_only() && matches!(action, Action::Request | Action::Success | Action::Failed | Action::Confirmed);
-        let approval = approval.map(|(channel, ticket)| AuditApproval { channel: channel.as_str(), ticket: ticket.as_str() });
+    fn record(
+        &self,
+        passing: &Passing<'_>,
+        action: Action,
+        code: Option<&str>,
+        vault_request_id: Option<&str>,
+        approval: Option<&(Channel, TicketId)>,
+    ) -> Result<(), Error> {
+        let durable = !passing.op.spec.effect.is_read_only()
+            && matches!(action, Action::Request | Action::Success | Action::Failed | Action::Confirmed);
+        let approval = approval
+            .map(|(channel, ticket)| AuditApproval { channel: channel.as_str(), ticket: ticket.as_str() });
         let event = Event {
             op: passing.op.spec.id,
             effect: passing.op.spec.effect.as_str(),
@@ -475,6 +562,25 @@ fn dangerous(call: &dyn AnyCall) -> Vec<(&str, Vec<&'static str>)> {
     values.map(|(key, value)| (key, patterns::found(value))).filter(|(_, names)| !names.is_empty()).collect()
 }
 
+/// False for numbers that Vault would give back changed: it keeps 64-bit integers and floats.
+fn survives(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let text = number.to_string();
+            let mantissa = text.split(['e', 'E']).next().unwrap_or(&text);
+            let digits =
+                mantissa.trim_start_matches(['-', '0', '.']).chars().filter(char::is_ascii_digit).count();
+            let exponent =
+                text.split(['e', 'E']).nth(1).map_or(Some(0), |exponent| exponent.parse::<i32>().ok());
+            // A float keeps any 15 significant digits (IEEE 754 binary64).
+            number.is_i64() || (digits <= 15 && exponent.is_some_and(|exponent| exponent.abs() < 290))
+        }
+        Value::Array(items) => items.iter().all(survives),
+        Value::Object(map) => map.values().all(survives),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
+
 fn approximate_size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
@@ -487,7 +593,13 @@ fn approximate_size(value: &Value) -> usize {
 /// At most this many keys are named in a question; the rest is counted.
 const SHOWN_KEYS: usize = 12;
 
-fn question_text(passing: &Passing<'_>, call: &dyn AnyCall, preview: &Preview, ticket: &TicketId, changed: bool) -> String {
+fn question_text(
+    passing: &Passing<'_>,
+    call: &dyn AnyCall,
+    preview: &Preview,
+    ticket: &TicketId,
+    changed: bool,
+) -> String {
     let mut text = format!("{} {}", preview.verb, shown(&passing.target.name, 200));
     if !preview.detail.is_empty() {
         text.push_str(" — ");
@@ -503,7 +615,11 @@ fn question_text(passing: &Passing<'_>, call: &dyn AnyCall, preview: &Preview, t
             Change::Changed => '~',
             Change::Removed => '-',
         };
-        let keys = preview.changes.iter().take(SHOWN_KEYS).map(|(change, key)| format!("{} {}", sign(change), shown(key, 64)));
+        let keys = preview
+            .changes
+            .iter()
+            .take(SHOWN_KEYS)
+            .map(|(change, key)| format!("{} {}", sign(change), shown(key, 64)));
         text.push_str("\n  ");
         text.push_str(&keys.collect::<Vec<_>>().join("   "));
         if preview.changes.len() > SHOWN_KEYS {
@@ -539,3 +655,35 @@ fn new_id() -> Result<String, Error> {
 
 /// Keeps the type of a boxed delegate's future in one place.
 pub type DelegateFuture<'a> = Boxed<'a, Result<Value, Error>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_vault_would_round_is_told_from_one_it_keeps() {
+        for (text, kept) in [
+            ("1", true),
+            ("-9223372036854775808", true),
+            ("9223372036854775807", true),
+            ("9223372036854775808", false),
+            ("1e999", false),
+            ("1.10", true),
+            ("0.1", true),
+            ("123456789012345678.5", false),
+            ("1e10", true),
+            ("[1e999]", false),
+            ("{\"a\":12345678901234567890123}", false),
+            ("\"9223372036854775808\"", true),
+        ] {
+            assert_eq!(survives(&serde_json::from_str(text).unwrap()), kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_call_id_is_a_random_uuid() {
+        let id = new_id().unwrap();
+        assert_eq!((id.len(), id.get(14..15)), (36, Some("4")));
+        assert_ne!(id, new_id().unwrap());
+    }
+}

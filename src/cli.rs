@@ -20,7 +20,12 @@ use crate::{
 
 /// Lets an AI client use HashiCorp Vault or OpenBao without being trusted with it.
 #[derive(Parser)]
-#[command(name = "vault-mcp", version, about, after_help = "Without a command it serves MCP on standard input and output.\nSettings come from the environment; `vault-mcp config` lists them.")]
+#[command(
+    name = "vault-mcp",
+    version,
+    about,
+    after_help = "Without a command it serves MCP on standard input and output.\nSettings come from the environment; `vault-mcp config` lists them."
+)]
 struct Arguments {
     /// Set NAME=VALUE, as the environment would; for anything but secrets
     #[arg(short, long = "set", value_name = "NAME=VALUE", global = true)]
@@ -71,7 +76,10 @@ fn harden() {
     // A panic's message can hold a value; its place is enough.
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "vault-mcp: internal: a call ended in a panic at {place}. Please report it.");
+        let _ = writeln!(
+            std::io::stderr(),
+            "vault-mcp: internal: a call ended in a panic at {place}. Please report it."
+        );
     }));
 }
 
@@ -82,7 +90,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         None => serve::run(config),
         Some(Command::Approve(arguments)) => approve::run(config, &arguments),
-        Some(Command::Audit(arguments)) => Ok(audit::run(arguments, &config.audit_path()?, &mut std::io::stdout().lock())?),
+        Some(Command::Audit(arguments)) => {
+            Ok(audit::run(arguments, &config.audit_path()?, &mut std::io::stdout().lock())?)
+        }
         Some(Command::Config) => print_config(&config),
         Some(Command::Status) => status(config),
     }
@@ -91,11 +101,23 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 /// `--set NAME=VALUE`. A secret on a command line could be read by every process of the machine.
 fn given(set: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let one = |text: &String| {
-        let (name, value) = text.split_once('=').ok_or_else(|| Error::config("--set", "expected NAME=VALUE."))?;
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| Error::config("--set", "expected NAME=VALUE."))?;
         let name = name.to_ascii_uppercase();
         match SETTINGS.iter().find(|row| row.name == name) {
-            None => Err(Error::config("--set", format!("there is no setting '{}'. `vault-mcp config` lists them.", crate::names::shown(&name, 60)))),
-            Some(row) if row.secret => Err(Error::config(row.name, format!("a secret is not taken from the command line. Set {name} or {name}_FILE in the environment."))),
+            None => Err(Error::config(
+                "--set",
+                format!(
+                    "there is no setting '{}'. `vault-mcp config` lists them.",
+                    crate::names::shown(&name, 60)
+                ),
+            )),
+            Some(row) if row.secret => Err(Error::config(
+                row.name,
+                format!(
+                    "a secret is not taken from the command line. Set {name} or {name}_FILE in the environment."
+                ),
+            )),
             Some(_) => Ok((name, value.to_owned())),
         }
     };
@@ -107,8 +129,11 @@ fn given(set: &[String]) -> Result<BTreeMap<String, String>, Error> {
 fn start_log(config: &Config) {
     use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
     let level = config.log_level.parse().unwrap_or(tracing::level_filters::LevelFilter::WARN);
-    let filter = Targets::new().with_default(tracing::level_filters::LevelFilter::WARN.min(level)).with_target("vault_mcp", level);
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
+    let filter = Targets::new()
+        .with_default(tracing::level_filters::LevelFilter::WARN.min(level))
+        .with_target("vault_mcp", level);
+    let stderr =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
     // A second subscriber in one process can only come from a test; the first one stays.
     let _ = tracing_subscriber::registry().with(stderr).try_init();
 }
@@ -150,7 +175,9 @@ fn print_config(config: &Config) -> Result<ExitCode, Error> {
 /// Prints to standard output; a reader that went away is no fault.
 fn print(text: &str) -> Result<ExitCode, Error> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::config("standard output", "cannot be written.")),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::config("standard output", "cannot be written."))
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -160,12 +187,16 @@ fn status(config: Config) -> Result<ExitCode, Error> {
     let broker = broker(config)?;
     let op = crate::op::find("vault_status").ok_or(Error::UnknownTool)?;
     let outcome = runtime()?.block_on(broker.call(op, serde_json::json!({}), &caller, None))?;
-    let crate::broker::Outcome::Done(answer) = outcome else { return Err(Error::Internal { what: "status asked" }) };
+    let crate::broker::Outcome::Done(answer) = outcome else {
+        return Err(Error::Internal { what: "status asked" });
+    };
     let mut text = String::new();
     for (key, value) in answer.value.as_object().into_iter().flatten() {
         let value = match value {
             serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Array(items) => items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(", "),
+            serde_json::Value::Array(items) => {
+                items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(", ")
+            }
             other => other.to_string(),
         };
         text.push_str(&format!("{:14} {value}\n", key.replace('_', " ")));

@@ -309,7 +309,8 @@ impl Toolsets {
 
 impl FromSetting for Toolsets {
     fn parse(text: &str) -> Result<Self, String> {
-        let names: Vec<String> = words(text).map(str::to_ascii_lowercase).filter(|name| name != "all").collect();
+        let names: Vec<String> =
+            words(text).map(str::to_ascii_lowercase).filter(|name| name != "all").collect();
         match names.iter().find(|name| !Self::KNOWN.contains(&name.as_str())) {
             Some(_) => Err(format!("expected words of: {}", Self::KNOWN.join(", "))),
             None => Ok(Self(names)),
@@ -345,7 +346,8 @@ impl Address {
 
 impl FromSetting for Address {
     fn parse(text: &str) -> Result<Self, String> {
-        let expected = || "expected http://host:port or https://host:port, without a path or credentials".to_owned();
+        let expected =
+            || "expected http://host:port or https://host:port, without a path or credentials".to_owned();
         let url = url::Url::parse(text).map_err(|_| expected())?;
         let plain = matches!(url.scheme(), "http" | "https")
             && url.host().is_some()
@@ -489,7 +491,12 @@ impl Layers {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let named = environment.get("APP_CONFIG_FILE").filter(|text| !text.is_empty()).map(PathBuf::from);
-        let found = || ["config.toml", "config.json", "config.yaml"].iter().map(PathBuf::from).find(|path| path.is_file());
+        let found = || {
+            ["config.toml", "config.json", "config.yaml"]
+                .iter()
+                .map(PathBuf::from)
+                .find(|path| path.is_file())
+        };
         let path = if named.is_some() || !here { named } else { found() };
         let file = path.map(|path| read_file(&path).map(|entries| (path, entries))).transpose()?;
         Ok(Self { arguments, environment, file })
@@ -509,7 +516,8 @@ impl Layers {
                 "it is an unexpanded variable of the client's configuration. Set that variable where the client runs, or give a default there.",
             ));
         }
-        let value = T::parse(&text).map_err(|fault| Error::config(row.name, format!("{fault} (from {source}).")))?;
+        let value =
+            T::parse(&text).map_err(|fault| Error::config(row.name, format!("{fault} (from {source}).")))?;
         Ok(Setting { value, source })
     }
 
@@ -524,9 +532,16 @@ impl Layers {
                 return Ok(Some((text, Source::Environment(name))));
             }
             let from_file = format!("{name}_FILE");
-            if let Some(path) = self.environment.get(&from_file).filter(|path| row.secret && !path.is_empty()) {
+            if let Some(path) = self.environment.get(&from_file).filter(|path| row.secret && !path.is_empty())
+            {
                 let text = std::fs::read_to_string(path).map_err(|error| {
-                    Error::config(&from_file, format!("the file cannot be read ({}). Check the path and its permissions.", error.kind()))
+                    Error::config(
+                        &from_file,
+                        format!(
+                            "the file cannot be read ({}). Check the path and its permissions.",
+                            error.kind()
+                        ),
+                    )
                 })?;
                 return Ok(Some((Zeroizing::new(text.trim_end().to_owned()), Source::SecretFile(from_file))));
             }
@@ -550,24 +565,44 @@ impl<T> DefaultText for Option<T> {
 }
 macro_rules! always_default { ($($type:ty),*) => {$(impl DefaultText for $type {})*}; }
 always_default!(
-    Address, bool, MountName, Vec<MountName>, String, u32, u64, Approval, ConfirmEffects, Reveal, DangerousPatterns,
-    PathNames, Toolsets, ToolNames, AuditFsync
+    Address,
+    bool,
+    MountName,
+    Vec<MountName>,
+    String,
+    u32,
+    u64,
+    Approval,
+    ConfirmEffects,
+    Reveal,
+    DangerousPatterns,
+    PathNames,
+    Toolsets,
+    ToolNames,
+    AuditFsync
 );
 
 fn read_file(path: &std::path::Path) -> Result<BTreeMap<String, String>, Error> {
     let name = path.display().to_string();
     let fault = |what: String| Error::config(name.clone(), what);
-    let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read ({}). Check the path.", error.kind())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| fault(format!("cannot be read ({}). Check the path.", error.kind())))?;
     let invalid = |line: Option<usize>| {
         let at = line.map(|line| format!(" near line {line}")).unwrap_or_default();
-        fault(format!("does not parse{at}. Give one `NAME = value` a line as TOML, or an object as JSON or YAML."))
+        fault(format!(
+            "does not parse{at}. Give one `NAME = value` a line as TOML, or an object as JSON or YAML."
+        ))
     };
     let value: serde_json::Value = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| {
-            invalid(error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1)))
+            invalid(
+                error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1)),
+            )
         })?,
         Some("json") => serde_json::from_str(&text).map_err(|error| invalid(Some(error.line())))?,
-        Some("yaml" | "yml") => yaml_serde::from_str(&text).map_err(|error| invalid(error.location().map(|at| at.line())))?,
+        Some("yaml" | "yml") => {
+            yaml_serde::from_str(&text).map_err(|error| invalid(error.location().map(|at| at.line())))?
+        }
         _ => return Err(fault("has an ending that is not .toml, .json or .yaml. Rename it.".into())),
     };
     let Some(map) = value.as_object() else { return Err(invalid(None)) };
@@ -575,7 +610,10 @@ fn read_file(path: &std::path::Path) -> Result<BTreeMap<String, String>, Error> 
     for (key, value) in map {
         let upper = key.to_ascii_uppercase();
         if !SETTINGS.iter().any(|row| row.name == upper) {
-            return Err(fault(format!("there is no setting '{}'. `vault-mcp config` lists them.", crate::names::shown(key, 60))));
+            return Err(fault(format!(
+                "there is no setting '{}'. `vault-mcp config` lists them.",
+                crate::names::shown(key, 60)
+            )));
         }
         let text = match value {
             serde_json::Value::String(text) => text.clone(),
@@ -605,26 +643,42 @@ impl Config {
             ));
         }
         if config.vault_client_cert.is_some() != config.vault_client_key.is_some() {
-            return Err(Error::config("VAULT_CLIENT_CERT", "it goes with VAULT_CLIENT_KEY. Set both or neither."));
+            return Err(Error::config(
+                "VAULT_CLIENT_CERT",
+                "it goes with VAULT_CLIENT_KEY. Set both or neither.",
+            ));
         }
         if config.vault_role_id.is_some() != config.vault_secret_id.is_some() {
             return Err(Error::config("VAULT_ROLE_ID", "it goes with VAULT_SECRET_ID. Set both or neither."));
         }
         if *config.rate_limit_requests == 0 || *config.rate_limit_window_seconds == 0 {
-            return Err(Error::config("RATE_LIMIT_REQUESTS", "it and the window must be at least 1. RATE_LIMIT_ENABLED=false switches the limit off."));
+            return Err(Error::config(
+                "RATE_LIMIT_REQUESTS",
+                "it and the window must be at least 1. RATE_LIMIT_ENABLED=false switches the limit off.",
+            ));
         }
         if let Some(namespace) = config.vault_namespace.as_deref()
-            && !namespace.split('/').all(|part| part.is_empty() || part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)))
+            && !namespace.split('/').all(|part| {
+                part.is_empty() || part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            })
         {
-            return Err(Error::config("VAULT_NAMESPACE", "expected names of letters, digits, '.', '_' and '-', joined by '/'."));
+            return Err(Error::config(
+                "VAULT_NAMESPACE",
+                "expected names of letters, digits, '.', '_' and '-', joined by '/'.",
+            ));
         }
         for (name, root) in [("KV_ROOT", &*config.kv_root), ("SERVICES_PATH", &*config.services_path)] {
             let filled = fill(root, &config.default_prefix, "a");
             if filled != "/" && crate::names::SecretPath::parse(filled.trim_matches('/')).is_err() {
-                return Err(Error::config(name, "it is no path of plain names and {subject} or {DEFAULT_PREFIX}."));
+                return Err(Error::config(
+                    name,
+                    "it is no path of plain names and {subject} or {DEFAULT_PREFIX}.",
+                ));
             }
         }
-        if !["error", "warn", "info", "debug", "trace", "off"].contains(&config.log_level.to_ascii_lowercase().as_str()) {
+        if !["error", "warn", "info", "debug", "trace", "off"]
+            .contains(&config.log_level.to_ascii_lowercase().as_str())
+        {
             return Err(Error::config("LOG_LEVEL", "expected one of: error, warn, info, debug, trace, off."));
         }
         Ok(config)
@@ -709,7 +763,10 @@ mod tests {
     #[test]
     fn arguments_win_over_environment_over_file_over_default() {
         let mut layers = layers(&[("KV_MOUNT", "env"), ("BAO_ADDR", "http://127.0.0.1:1")]);
-        layers.file = Some(("c.toml".into(), [("KV_MOUNT".to_owned(), "file".to_owned()), ("REVEAL".to_owned(), "never".to_owned())].into()));
+        layers.file = Some((
+            "c.toml".into(),
+            [("KV_MOUNT".to_owned(), "file".to_owned()), ("REVEAL".to_owned(), "never".to_owned())].into(),
+        ));
         let config = Config::load(&layers).unwrap();
         assert_eq!(config.kv_mount.as_str(), "env");
         assert_eq!(*config.reveal, Reveal::Never);
@@ -722,7 +779,10 @@ mod tests {
     fn an_unexpanded_variable_is_refused_by_name_and_never_echoed() {
         let error = Config::load(&layers(&[("VAULT_TOKEN", "${VAULT_TOKEN_canary}")])).unwrap_err();
         assert_eq!(error.code(), "config_invalid");
-        assert!(error.to_string().starts_with("VAULT_TOKEN: ") && !error.to_string().contains("canary"), "{error}");
+        assert!(
+            error.to_string().starts_with("VAULT_TOKEN: ") && !error.to_string().contains("canary"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -746,7 +806,11 @@ mod tests {
             assert!(ConfirmEffects::parse(text).is_err(), "{text}");
         }
         let without = ConfirmEffects::parse("-issue").unwrap();
-        assert!(!without.contains(Effect::Issue) && without.contains(Effect::Write) && without.contains(Effect::Destroy));
+        assert!(
+            !without.contains(Effect::Issue)
+                && without.contains(Effect::Write)
+                && without.contains(Effect::Destroy)
+        );
     }
 
     #[test]

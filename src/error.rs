@@ -21,22 +21,30 @@ pub enum Error {
         fault: Cow<'static, str>,
     },
     /// A name that would leave, or could be read as leaving, the caller's tree.
-    #[error("The path is not allowed: {fault}. Use 1 to 16 segments of letters, digits, '.', '_' and '-', joined by '/'.")]
+    #[error(
+        "The path is not allowed: {fault}. Use 1 to 16 segments of letters, digits, '.', '_' and '-', joined by '/'."
+    )]
     PathRefused {
         /// Which rule it breaks.
         fault: Cow<'static, str>,
     },
     /// No such tool, or its family is switched off.
-    #[error("There is no tool of that name here. Call tools/list for those that are; TOOLSETS and READ_ONLY decide which are registered.")]
+    #[error(
+        "There is no tool of that name here. Call tools/list for those that are; TOOLSETS and READ_ONLY decide which are registered."
+    )]
     UnknownTool,
     /// A value that is a mask, not a secret.
-    #[error("{field}: the value is a mask or a reference that an earlier answer showed in place of a secret. Leave the key out to keep its value, or give the real one.")]
+    #[error(
+        "{field}: the value is a mask or a reference that an earlier answer showed in place of a secret. Leave the key out to keep its value, or give the real one."
+    )]
     MaskedValue {
         /// Which argument.
         field: String,
     },
     /// `DANGEROUS_PATTERNS=block` and a value matches one.
-    #[error("A value contains a pattern that shells interpret ({patterns}) in: {keys}. Change the value, or set DANGEROUS_PATTERNS=warn to leave the decision to the human.")]
+    #[error(
+        "A value contains a pattern that shells interpret ({patterns}) in: {keys}. Change the value, or set DANGEROUS_PATTERNS=warn to leave the decision to the human."
+    )]
     DangerousPattern {
         /// The names of the keys.
         keys: String,
@@ -59,29 +67,39 @@ pub enum Error {
         scope: &'static str,
     },
     /// Over the rate limit.
-    #[error("Rate limit exceeded. Wait {retry_after_seconds} s; RATE_LIMIT_REQUESTS and RATE_LIMIT_WINDOW_SECONDS set the limit.")]
+    #[error(
+        "Rate limit exceeded. Wait {retry_after_seconds} s; RATE_LIMIT_REQUESTS and RATE_LIMIT_WINDOW_SECONDS set the limit."
+    )]
     RateLimited {
         /// Whole seconds until the next call would be let through.
         retry_after_seconds: u64,
     },
     /// `REVEAL=never`.
-    #[error("This server never shows secret values to a model (REVEAL=never). Call without reveal, and hand the value over with a file or `vault-mcp run`.")]
+    #[error(
+        "This server never shows secret values to a model (REVEAL=never). Call without reveal, and hand the value over with a file or `vault-mcp run`."
+    )]
     RevealForbidden,
 
     /// The human said no.
     #[error("The human declined. Nothing was done; do not try again unless they ask for it.")]
     Declined,
     /// The question was closed without an answer.
-    #[error("The question was cancelled and nobody may have been asked. Nothing was done; ask the user before calling again.")]
+    #[error(
+        "The question was cancelled and nobody may have been asked. Nothing was done; ask the user before calling again."
+    )]
     Cancelled,
     /// There is no channel to a human.
-    #[error("This needs a human's yes and nobody could be asked: {why}. The user can run `vault-mcp approve` in another terminal, then call again.")]
+    #[error(
+        "This needs a human's yes and nobody could be asked: {why}. The user can run `vault-mcp approve` in another terminal, then call again."
+    )]
     NobodyToAsk {
         /// Why not.
         why: Cow<'static, str>,
     },
     /// Nobody answered in time.
-    #[error("Nobody answered within {seconds} s; nobody may have been asked. Nothing was done; ask the user to watch for the question (or to run `vault-mcp approve`), then call again.")]
+    #[error(
+        "Nobody answered within {seconds} s; nobody may have been asked. Nothing was done; ask the user to watch for the question (or to run `vault-mcp approve`), then call again."
+    )]
     ApprovalTimedOut {
         /// How long it waited, in seconds.
         seconds: u64,
@@ -90,13 +108,17 @@ pub enum Error {
     #[error("The answer was not the word `yes`. Nothing was done; call again to be asked again.")]
     NotConfirmed,
     /// Three questions of this subject are open.
-    #[error("There are {limit} questions waiting for a human already. Wait until they are answered or run out.")]
+    #[error(
+        "There are {limit} questions waiting for a human already. Wait until they are answered or run out."
+    )]
     TooManyPending {
         /// The limit.
         limit: usize,
     },
     /// A confirmation that is unknown, used, expired, or for another call.
-    #[error("The confirmation does not hold: {fault}. Nothing was done; call again without it to be asked anew.")]
+    #[error(
+        "The confirmation does not hold: {fault}. Nothing was done; call again without it to be asked anew."
+    )]
     TicketInvalid {
         /// What is wrong with it.
         fault: &'static str,
@@ -116,10 +138,14 @@ pub enum Error {
         remedy: &'static str,
     },
     /// Check-and-set mismatch.
-    #[error("The secret changed in the meantime (check-and-set mismatch). Nothing was written; read it again and decide anew.")]
+    #[error(
+        "The secret changed in the meantime (check-and-set mismatch). Nothing was written; read it again and decide anew."
+    )]
     Conflict,
     /// The engine is KV version 1.
-    #[error("This mount is KV version 1, which keeps no versions: {what} is not possible on it. Use a version 2 mount.")]
+    #[error(
+        "This mount is KV version 1, which keeps no versions: {what} is not possible on it. Use a version 2 mount."
+    )]
     UnsupportedOnKvV1 {
         /// What was asked for.
         what: &'static str,
@@ -131,7 +157,9 @@ pub enum Error {
         mount: String,
     },
     /// Vault's policy refuses.
-    #[error("Forbidden by Vault policy. The token would need: path \"{path}\" {{ capabilities = [{capabilities}] }}")]
+    #[error(
+        "Forbidden by Vault policy. The token would need: path \"{path}\" {{ capabilities = [{capabilities}] }}"
+    )]
     Forbidden {
         /// API path as a policy names it.
         path: String,
@@ -139,10 +167,14 @@ pub enum Error {
         capabilities: String,
     },
     /// There is no token.
-    #[error("There is no Vault token. Set VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) for this server, or log in with `vault login`, then start it again.")]
+    #[error(
+        "There is no Vault token. Set VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) for this server, or log in with `vault login`, then start it again."
+    )]
     TokenMissing,
     /// The token is no longer accepted.
-    #[error("Vault does not accept the token: it expired or was revoked. Log in again and give the server the new VAULT_TOKEN.")]
+    #[error(
+        "Vault does not accept the token: it expired or was revoked. Log in again and give the server the new VAULT_TOKEN."
+    )]
     TokenInvalid,
     /// No answer at all.
     #[error("Vault at {address} cannot be reached: {fault}. Check VAULT_ADDR and that Vault is running.")]
@@ -153,7 +185,9 @@ pub enum Error {
         fault: Cow<'static, str>,
     },
     /// TLS failed.
-    #[error("The TLS connection to {address} failed: {fault}. Check VAULT_CACERT and the server's certificate.")]
+    #[error(
+        "The TLS connection to {address} failed: {fault}. Check VAULT_CACERT and the server's certificate."
+    )]
     VaultTls {
         /// Scheme, host and port.
         address: String,
@@ -170,7 +204,9 @@ pub enum Error {
     #[error("Vault is sealed. Someone with the unseal keys must unseal it first.")]
     VaultSealed,
     /// A standby that does not forward, or a redirect.
-    #[error("The node at VAULT_ADDR is a standby and redirects. Point VAULT_ADDR at the active node or a load balancer.")]
+    #[error(
+        "The node at VAULT_ADDR is a standby and redirects. Point VAULT_ADDR at the active node or a load balancer."
+    )]
     VaultStandby,
     /// Vault's own rate limit or quota.
     #[error("Vault itself limits the rate of requests. {remedy}")]
@@ -179,7 +215,9 @@ pub enum Error {
         remedy: String,
     },
     /// Vault says the request is wrong.
-    #[error("Vault refused the request as invalid (status {status}){hint}. Check the arguments and the engine's configuration.")]
+    #[error(
+        "Vault refused the request as invalid (status {status}){hint}. Check the arguments and the engine's configuration."
+    )]
     VaultRejected {
         /// HTTP status.
         status: u16,
@@ -193,13 +231,17 @@ pub enum Error {
         status: u16,
     },
     /// What came back is no answer of Vault's.
-    #[error("The answer is not one of Vault's ({fault}). Check that VAULT_ADDR names a Vault and no proxy's page.")]
+    #[error(
+        "The answer is not one of Vault's ({fault}). Check that VAULT_ADDR names a Vault and no proxy's page."
+    )]
     VaultAnswer {
         /// What is wrong with it.
         fault: &'static str,
     },
     /// A write whose outcome is not known.
-    #[error("It is not known whether the write took effect: {fault}. {read_back} Do not repeat it blindly; look at the current state first.")]
+    #[error(
+        "It is not known whether the write took effect: {fault}. {read_back} Do not repeat it blindly; look at the current state first."
+    )]
     OutcomeUnknown {
         /// What happened.
         fault: String,
@@ -220,7 +262,9 @@ pub enum Error {
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// The operation took effect, but its record could not be written.
-    #[error("The operation was applied, but its audit record could not be written. Do not retry it; repair the audit log ({fault}).")]
+    #[error(
+        "The operation was applied, but its audit record could not be written. Do not retry it; repair the audit log ({fault})."
+    )]
     AppliedUnrecorded {
         /// The audit log's own fault.
         fault: String,
@@ -297,12 +341,39 @@ impl Error {
     #[must_use]
     pub fn known_code(code: &str) -> &'static str {
         const KNOWN: &[&str] = &[
-            "invalid_input", "path_refused", "unknown_tool", "masked_value", "dangerous_pattern", "too_large",
-            "missing_scope", "rate_limited", "declined", "not_confirmed", "too_many_pending", "ticket_invalid",
-            "invalid_path", "version_gone", "conflict", "unsupported_on_kv_v1", "mount_not_found", "forbidden",
-            "token_missing", "token_invalid", "vault_unreachable", "vault_tls", "vault_timeout", "vault_sealed",
-            "vault_standby", "vault_rate_limited", "vault_rejected", "vault_failed", "vault_answer", "outcome_unknown",
-            "applied_unrecorded", "config_invalid", "target_differs",
+            "invalid_input",
+            "path_refused",
+            "unknown_tool",
+            "masked_value",
+            "dangerous_pattern",
+            "too_large",
+            "missing_scope",
+            "rate_limited",
+            "declined",
+            "not_confirmed",
+            "too_many_pending",
+            "ticket_invalid",
+            "invalid_path",
+            "version_gone",
+            "conflict",
+            "unsupported_on_kv_v1",
+            "mount_not_found",
+            "forbidden",
+            "token_missing",
+            "token_invalid",
+            "vault_unreachable",
+            "vault_tls",
+            "vault_timeout",
+            "vault_sealed",
+            "vault_standby",
+            "vault_rate_limited",
+            "vault_rejected",
+            "vault_failed",
+            "vault_answer",
+            "outcome_unknown",
+            "applied_unrecorded",
+            "config_invalid",
+            "target_differs",
         ];
         KNOWN.iter().find(|known| **known == code).copied().unwrap_or("failed_elsewhere")
     }

@@ -148,7 +148,10 @@ fn check_segment(segment: &str) -> Result<(), NameFault> {
         return Err(NameFault::Invisible);
     }
     // A name that only looks like `.` or `..` (full-width or one-dot-leader dots) is one to a human.
-    if segment.chars().all(|c| matches!(c, '.' | '\u{2024}' | '\u{2025}' | '\u{2026}' | '\u{fe52}' | '\u{ff0e}')) {
+    if segment
+        .chars()
+        .all(|c| matches!(c, '.' | '\u{2024}' | '\u{2025}' | '\u{2026}' | '\u{fe52}' | '\u{ff0e}'))
+    {
         return Err(NameFault::DotSegment);
     }
     if segment.starts_with(char::is_whitespace) || segment.ends_with(char::is_whitespace) {
@@ -341,7 +344,11 @@ impl Version {
     /// # Errors
     /// On 0 and above 2^53, where other JSON readers begin to round.
     pub fn new(number: u64) -> Result<Self, &'static str> {
-        if (1..=1 << 53).contains(&number) { Ok(Self(number)) } else { Err("a version is a whole number from 1") }
+        if (1..=1 << 53).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err("a version is a whole number from 1")
+        }
     }
 }
 
@@ -415,9 +422,36 @@ mod tests {
     #[test]
     fn a_path_that_could_leave_its_tree_does_not_parse_or_is_not_strict() {
         for text in [
-            "../bob", "%2e%2e/bob", ".%2e/x", "..%2fbob", "%252e%252e", "a\\..\\..\\bob", "a//b", "/a", "a/", ".",
-            "./a", "", "a\0b", "%00", "a/.\n./b", "a/.\t./b", "a?version=1", "a#x", "a ", "a.\u{200b}", "\u{ff0e}\u{ff0e}/a",
-            "a\u{ff0f}b", "caf\u{e9}", "cafe\u{301}", "a\u{202e}b", "a+", "a*", "x:undelete", "{a}", "a%",
+            "../bob",
+            "%2e%2e/bob",
+            ".%2e/x",
+            "..%2fbob",
+            "%252e%252e",
+            "a\\..\\..\\bob",
+            "a//b",
+            "/a",
+            "a/",
+            ".",
+            "./a",
+            "",
+            "a\0b",
+            "%00",
+            "a/.\n./b",
+            "a/.\t./b",
+            "a?version=1",
+            "a#x",
+            "a ",
+            "a.\u{200b}",
+            "\u{ff0e}\u{ff0e}/a",
+            "a\u{ff0f}b",
+            "caf\u{e9}",
+            "cafe\u{301}",
+            "a\u{202e}b",
+            "a+",
+            "a*",
+            "x:undelete",
+            "{a}",
+            "a%",
         ] {
             let strict = SecretPath::parse(text).is_ok_and(|path| path.is_strict());
             assert!(!strict, "{text:?} was accepted");

@@ -242,7 +242,8 @@ impl<O: Operation> AnyCall for Parsed<O> {
     fn run(self: Box<Self>, granted: Granted) -> Boxed<'static, Result<Value, Error>> {
         Box::pin(async move {
             let output = O::run(self.0, granted).await?;
-            serde_json::to_value(&output).map_err(|_| Error::Internal { what: "an output does not serialize" })
+            serde_json::to_value(&output)
+                .map_err(|_| Error::Internal { what: "an output does not serialize" })
         })
     }
 }
@@ -323,8 +324,14 @@ fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("$schema");
-            map.remove("title").filter(|title| title.is_object()).map(|kept| map.insert("title".into(), kept));
-            if map.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint") || format.starts_with("int")) {
+            map.remove("title")
+                .filter(|title| title.is_object())
+                .map(|kept| map.insert("title".into(), kept));
+            if map
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint") || format.starts_with("int"))
+            {
                 map.remove("format");
             }
             if let Some(Value::Array(types)) = map.get_mut("type") {
@@ -410,7 +417,8 @@ mod tests {
             for (name, property) in properties {
                 assert!(property.get("description").is_some(), "{}.{name} has no description", op.spec.id);
             }
-            let text = serde_json::to_string(&schema).unwrap() + &serde_json::to_string(&op.output_schema()).unwrap();
+            let text = serde_json::to_string(&schema).unwrap()
+                + &serde_json::to_string(&op.output_schema()).unwrap();
             assert!(!text.contains("uint64") && !text.contains("$ref"), "{}: {text}", op.spec.id);
         }
     }
@@ -418,8 +426,11 @@ mod tests {
     #[test]
     fn a_tool_costs_a_model_at_most_800_bytes_on_average() {
         let cost = |op: &Op| {
-            op.spec.tool_name().len() + op.spec.title.len() + op.spec.summary.len()
-                + serde_json::to_string(&op.input_schema()).unwrap().len() + 180
+            op.spec.tool_name().len()
+                + op.spec.title.len()
+                + op.spec.summary.len()
+                + serde_json::to_string(&op.input_schema()).unwrap().len()
+                + 180
         };
         let total: usize = OPS.iter().map(cost).sum();
         assert!(total / OPS.len() <= 800, "{} bytes a tool", total / OPS.len());

@@ -157,7 +157,11 @@ impl Session {
     ///
     /// # Errors
     /// As there; `OutcomeUnknown` when the request may have arrived.
-    pub async fn write_raw<E: Endpoint>(&self, endpoint: &E, content_type: Option<&'static str>) -> Result<Raw, Error> {
+    pub async fn write_raw<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        content_type: Option<&'static str>,
+    ) -> Result<Raw, Error> {
         let raw = self.exchange(endpoint, content_type, false).await?;
         self.note(&raw);
         Ok(raw)
@@ -167,7 +171,11 @@ impl Session {
     ///
     /// # Errors
     /// As there, and what the status says.
-    pub async fn write<E: Endpoint>(&self, endpoint: &E, capabilities: &str) -> Result<Envelope<E::Response>, Error> {
+    pub async fn write<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        capabilities: &str,
+    ) -> Result<Envelope<E::Response>, Error> {
         let raw = self.write_raw(endpoint, None).await?;
         self.parse(raw, endpoint.path().as_str(), capabilities).await
     }
@@ -176,7 +184,12 @@ impl Session {
     ///
     /// # Errors
     /// What the status says.
-    pub async fn parse<T: DeserializeOwned>(&self, raw: Raw, path: &str, capabilities: &str) -> Result<Envelope<T>, Error> {
+    pub async fn parse<T: DeserializeOwned>(
+        &self,
+        raw: Raw,
+        path: &str,
+        capabilities: &str,
+    ) -> Result<Envelope<T>, Error> {
         match raw.status {
             200..=299 => raw.envelope(),
             403 => Err(self.forbidden(path, capabilities).await),
@@ -203,14 +216,26 @@ impl Session {
         }
     }
 
-    async fn exchange<E: Endpoint>(&self, endpoint: &E, content_type: Option<&'static str>, retry: bool) -> Result<Raw, Error> {
+    async fn exchange<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        content_type: Option<&'static str>,
+        retry: bool,
+    ) -> Result<Raw, Error> {
         let internal = |_| Error::Internal { what: "a request does not build" };
         let method: Method = endpoint.method().into();
         let query = endpoint.query().map_err(internal)?;
         let body = endpoint.body().map_err(internal)?;
         let within = async {
             let token = self.vault.tokens.current(&self.vault.transport).await?;
-            let request = http::Outgoing { method, path: &endpoint.path(), query, body, content_type, token: Some(&token) };
+            let request = http::Outgoing {
+                method,
+                path: &endpoint.path(),
+                query,
+                body,
+                content_type,
+                token: Some(&token),
+            };
             self.vault.transport.send(request, retry).await
         };
         match tokio::time::timeout(DEADLINE, within).await {

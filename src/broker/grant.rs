@@ -9,7 +9,10 @@ use crate::{
     config::Config,
     error::Error,
     secret::{Disclosed, SecretData},
-    vault::{Session, Reads, Envelope, kv::{KvReader, KvWriter}},
+    vault::{
+        Envelope, Reads, Session,
+        kv::{KvReader, KvWriter},
+    },
 };
 
 use super::Place;

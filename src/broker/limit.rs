@@ -13,10 +13,12 @@ impl Limiter {
     /// From the settings.
     #[must_use]
     pub(super) fn new(config: &Config) -> Self {
-        let quota = NonZeroU32::new(*config.rate_limit_requests).filter(|_| *config.rate_limit_enabled).and_then(|burst| {
-            let window = Duration::from_secs(*config.rate_limit_window_seconds);
-            Some(Quota::with_period(window / burst.get())?.allow_burst(burst))
-        });
+        let quota = NonZeroU32::new(*config.rate_limit_requests)
+            .filter(|_| *config.rate_limit_enabled)
+            .and_then(|burst| {
+                let window = Duration::from_secs(*config.rate_limit_window_seconds);
+                Some(Quota::with_period(window / burst.get())?.allow_burst(burst))
+            });
         Self(quota.map(RateLimiter::keyed))
     }
 

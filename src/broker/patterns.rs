@@ -17,8 +17,9 @@ const PATTERNS: &[(&str, &str)] = &[
     ("control character", "[\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{7f}-\u{9f}]"),
 ];
 
-static SET: LazyLock<RegexSet> =
-    LazyLock::new(|| RegexSet::new(PATTERNS.iter().map(|(_, pattern)| pattern)).unwrap_or_else(|_| RegexSet::empty()));
+static SET: LazyLock<RegexSet> = LazyLock::new(|| {
+    RegexSet::new(PATTERNS.iter().map(|(_, pattern)| pattern)).unwrap_or_else(|_| RegexSet::empty())
+});
 
 /// Names of the patterns in a value, texts inside lists and objects included.
 #[must_use]
@@ -53,8 +54,17 @@ mod tests {
     fn each_pattern_is_found_and_ordinary_values_are_not() {
         assert_eq!(SET.len(), PATTERNS.len());
         for (value, count) in [
-            ("$(id)", 1), ("`id`", 1), ("${X}", 1), ("a&&b", 1), ("a||b", 1), ("a;b", 1), ("a\nb", 1), ("a\u{1b}b", 1),
-            ("p@ss w0rd!$x&y|z", 0), ("", 0), ("a\tb", 0),
+            ("$(id)", 1),
+            ("`id`", 1),
+            ("${X}", 1),
+            ("a&&b", 1),
+            ("a||b", 1),
+            ("a;b", 1),
+            ("a\nb", 1),
+            ("a\u{1b}b", 1),
+            ("p@ss w0rd!$x&y|z", 0),
+            ("", 0),
+            ("a\tb", 0),
         ] {
             assert_eq!(found(&json!(value)).len(), count, "{value:?}");
         }

@@ -40,7 +40,9 @@ impl Place {
     /// The place of a subject under these settings.
     #[must_use]
     pub fn of(config: &Config, subject: &Subject) -> Self {
-        let resolve = |template: &str| fill(template, &config.default_prefix, subject.as_str()).trim_matches('/').to_owned();
+        let resolve = |template: &str| {
+            fill(template, &config.default_prefix, subject.as_str()).trim_matches('/').to_owned()
+        };
         let mut mounts = vec![config.kv_mount.clone()];
         for mount in config.kv_mounts.iter() {
             if !mounts.contains(mount) {
@@ -81,9 +83,17 @@ impl Place {
     pub fn mount<'a>(&'a self, named: Option<&MountName>) -> Result<&'a str, Error> {
         match named {
             None => self.mounts.first().map(MountName::as_str).ok_or(Error::Internal { what: "no mount" }),
-            Some(name) => self.mounts.iter().find(|mount| *mount == name).map(MountName::as_str).ok_or_else(|| {
-                Error::input("mount", format!("it is not one of the mounts this server uses ({})", self.mounts.iter().map(MountName::as_str).collect::<Vec<_>>().join(", ")))
-            }),
+            Some(name) => {
+                self.mounts.iter().find(|mount| *mount == name).map(MountName::as_str).ok_or_else(|| {
+                    Error::input(
+                        "mount",
+                        format!(
+                            "it is not one of the mounts this server uses ({})",
+                            self.mounts.iter().map(MountName::as_str).collect::<Vec<_>>().join(", ")
+                        ),
+                    )
+                })
+            }
         }
     }
 
@@ -126,7 +136,9 @@ impl Place {
     fn join(&self, root: &str, rest: &str) -> Result<FullPath, Error> {
         let full = if root.is_empty() { rest.to_owned() } else { format!("{root}/{rest}") };
         if full.len() > crate::names::MAX_PATH_BYTES {
-            return Err(Error::PathRefused { fault: "with the folder it lies in it is longer than 1024 bytes".into() });
+            return Err(Error::PathRefused {
+                fault: "with the folder it lies in it is longer than 1024 bytes".into(),
+            });
         }
         Ok(FullPath(full))
     }

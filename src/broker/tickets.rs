@@ -64,7 +64,13 @@ impl CallDigest {
     /// Digest of the tool, its canonical arguments and where they go. The observed state has its own
     /// field in the ticket, so that "changed since" can be told from "another call".
     #[must_use]
-    pub fn of(op: &str, arguments: &Value, subject: &Subject, address: &str, namespace: Option<&str>) -> Self {
+    pub fn of(
+        op: &str,
+        arguments: &Value,
+        subject: &Subject,
+        address: &str,
+        namespace: Option<&str>,
+    ) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [op, subject.as_str(), address, namespace.unwrap_or_default()] {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -188,7 +194,13 @@ impl Tickets {
     ///
     /// # Errors
     /// `too_many_pending`; `declined` when the human said no to this very call in the last two minutes.
-    pub(super) fn open(&self, subject: &Subject, digest: CallDigest, version: Option<u64>, call_id: &str) -> Result<TicketId, Error> {
+    pub(super) fn open(
+        &self,
+        subject: &Subject,
+        digest: CallDigest,
+        version: Option<u64>,
+        call_id: &str,
+    ) -> Result<TicketId, Error> {
         let mut table = self.table();
         if table.declined.iter().any(|(no, _)| *no == digest) {
             return Err(Error::Declined);
@@ -197,8 +209,13 @@ impl Tickets {
             return Err(Error::TooManyPending { limit: MAX_PENDING });
         }
         let id = TicketId::random()?;
-        let waiting =
-            Waiting { subject: subject.clone(), digest, version, call_id: call_id.to_owned(), since: Instant::now() };
+        let waiting = Waiting {
+            subject: subject.clone(),
+            digest,
+            version,
+            call_id: call_id.to_owned(),
+            since: Instant::now(),
+        };
         table.waiting.insert(id.clone(), waiting);
         Ok(id)
     }
@@ -207,13 +224,29 @@ impl Tickets {
     ///
     /// # Errors
     /// `ticket_invalid` for an unknown, used or expired ticket, or one of another subject.
-    pub(super) fn redeem(&self, id: &TicketId, subject: &Subject, channel: Channel, delegate: Option<Arc<dyn Delegate>>) -> Result<Approved, Error> {
+    pub(super) fn redeem(
+        &self,
+        id: &TicketId,
+        subject: &Subject,
+        channel: Channel,
+        delegate: Option<Arc<dyn Delegate>>,
+    ) -> Result<Approved, Error> {
         let mut table = self.table();
         if table.waiting.get(id).is_some_and(|waiting| waiting.subject != *subject) {
             return Err(Error::TicketInvalid { fault: "it belongs to another caller" });
         }
-        let waiting = table.waiting.remove(id).ok_or(Error::TicketInvalid { fault: "it is unknown, used or expired" })?;
-        Ok(Approved { ticket: id.clone(), digest: waiting.digest, version: waiting.version, channel, delegate, call_id: waiting.call_id })
+        let waiting = table
+            .waiting
+            .remove(id)
+            .ok_or(Error::TicketInvalid { fault: "it is unknown, used or expired" })?;
+        Ok(Approved {
+            ticket: id.clone(),
+            digest: waiting.digest,
+            version: waiting.version,
+            channel,
+            delegate,
+            call_id: waiting.call_id,
+        })
     }
 
     /// Closes a question without a yes. A no is remembered for as long as a ticket lives. Gives the
@@ -264,7 +297,11 @@ mod tests {
         let id = tickets.open(&subject("alice"), digest("a", &json!({})), None, "c").unwrap();
         let redeemed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..10)
-                .map(|_| scope.spawn(|| usize::from(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok())))
+                .map(|_| {
+                    scope.spawn(|| {
+                        usize::from(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok())
+                    })
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
@@ -277,7 +314,10 @@ mod tests {
         for i in 0..3 {
             tickets.open(&subject("alice"), digest("a", &json!(i)), None, "c").unwrap();
         }
-        assert_eq!(tickets.open(&subject("alice"), digest("a", &json!(9)), None, "c").unwrap_err().code(), "too_many_pending");
+        assert_eq!(
+            tickets.open(&subject("alice"), digest("a", &json!(9)), None, "c").unwrap_err().code(),
+            "too_many_pending"
+        );
         assert!(tickets.open(&subject("bob"), digest("a", &json!(9)), None, "c").is_ok());
     }
 
@@ -286,7 +326,10 @@ mod tests {
         let tickets = Tickets::default();
         let id = tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap();
         tickets.close(&id, true);
-        assert_eq!(tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap_err().code(), "declined");
+        assert_eq!(
+            tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap_err().code(),
+            "declined"
+        );
         assert!(tickets.open(&subject("alice"), digest("a", &json!(2)), None, "c").is_ok());
         assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
     }
@@ -307,12 +350,16 @@ mod tests {
 
     fn json_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), "\\PC{0,8}".prop_map(Value::from)
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,8}".prop_map(Value::from)
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::vec(("\\PC{0,4}", inner), 0..4).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+                proptest::collection::vec(("\\PC{0,4}", inner), 0..4)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
             ]
         })
     }

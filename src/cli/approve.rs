@@ -64,7 +64,10 @@ enum Heard {
 
 pub(super) fn run(mut config: Config, arguments: &Arguments) -> Result<ExitCode, Error> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::config("approve", "standard input is no terminal. A person answers here; run it in a terminal of your own."));
+        return Err(Error::config(
+            "approve",
+            "standard input is no terminal. A person answers here; run it in a terminal of your own.",
+        ));
     }
     if arguments.login.is_some() {
         let typed = dialoguer::Password::new()
@@ -78,7 +81,7 @@ pub(super) fn run(mut config: Config, arguments: &Arguments) -> Result<ExitCode,
     let login = arguments.login.is_some() || config.vault_token.is_some() || config.vault_role_id.is_some();
     let broker = if login { Some(broker(config)?) } else { None };
     let once = arguments.once;
-    runtime()?.block_on(async { Session::new(broker, once).await })
+    runtime()?.block_on(async { Session::run(broker, once).await })
 }
 
 struct Session {
@@ -103,11 +106,20 @@ fn prompt(text: &str) {
 }
 
 impl Session {
-    async fn new(broker: Option<Arc<Broker>>, once: bool) -> Result<ExitCode, Error> {
-        let mut session = Self { broker, servers: HashMap::new(), queue: Vec::new(), going: HashMap::new(), once, shown: false };
+    async fn run(broker: Option<Arc<Broker>>, once: bool) -> Result<ExitCode, Error> {
+        let mut session = Self {
+            broker,
+            servers: HashMap::new(),
+            queue: Vec::new(),
+            going: HashMap::new(),
+            once,
+            shown: false,
+        };
         let (sender, mut heard) = mpsc::unbounded_channel();
         say(match session.broker {
-            Some(_) => "Waiting for questions. Writes that you allow are done with your own Vault login. Ctrl-C leaves.",
+            Some(_) => {
+                "Waiting for questions. Writes that you allow are done with your own Vault login. Ctrl-C leaves."
+            }
             None => "Waiting for questions. Ctrl-C leaves.",
         });
         tokio::spawn(find_servers(sender.clone(), session.broker.is_some()));
@@ -134,12 +146,20 @@ impl Session {
     async fn hear(&mut self, event: Heard) -> bool {
         match event {
             Heard::Attached(pid, hello, write) => {
-                say(&format!("Attached to the server of '{}' (process {pid}, Vault {}).", shown(&hello.subject, 63), shown(&hello.address, 200)));
+                say(&format!(
+                    "Attached to the server of '{}' (process {pid}, Vault {}).",
+                    shown(&hello.subject, 63),
+                    shown(&hello.address, 200)
+                ));
                 self.servers.insert(pid, (hello, write));
             }
             Heard::Refused(path, why) => {
                 let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-                say(&format!("The server with process {} refused this terminal: {}.", shown(&name, 20), shown(&why, 200)));
+                say(&format!(
+                    "The server with process {} refused this terminal: {}.",
+                    shown(&name, 20),
+                    shown(&why, 200)
+                ));
             }
             Heard::Gone(pid) => {
                 if self.servers.remove(&pid).is_some() {
@@ -168,8 +188,16 @@ impl Session {
                     Ok(()) => self.queue.push(open),
                     Err(error) => {
                         // The server asks no further: the call could not be done with this login.
-                        say(&format!("A question of '{}' was turned down: {}: {error}", shown(&open.ask.subject, 63), error.code()));
-                        self.send(pid, &FromApprover::Answer { ticket: open.ask.ticket, answer: Answer::Other }).await;
+                        say(&format!(
+                            "A question of '{}' was turned down: {}: {error}",
+                            shown(&open.ask.subject, 63),
+                            error.code()
+                        ));
+                        self.send(
+                            pid,
+                            &FromApprover::Answer { ticket: open.ask.ticket, answer: Answer::Other },
+                        )
+                        .await;
                     }
                 }
             }
@@ -193,18 +221,26 @@ impl Session {
     /// Puts the call through this process's own pipeline up to the question, so that what is shown is what
     /// this process will do, as it sees it.
     async fn prepare(&self, open: &mut Open) -> Result<(), Error> {
-        let (Some(broker), Some(arguments)) = (&self.broker, open.ask.arguments.clone()) else { return Ok(()) };
+        let (Some(broker), Some(arguments)) = (&self.broker, open.ask.arguments.clone()) else {
+            return Ok(());
+        };
         let Some((hello, _)) = self.servers.get(&open.server) else { return Err(Error::ShuttingDown) };
         let config = broker.config();
         if hello.address != config.vault_addr.as_str() || hello.namespace != *config.vault_namespace {
             return Err(Error::config(
                 "VAULT_ADDR",
-                format!("the server uses {}, this terminal {}. Set the same address and namespace here.", shown(&hello.address, 200), config.vault_addr.as_str()),
+                format!(
+                    "the server uses {}, this terminal {}. Set the same address and namespace here.",
+                    shown(&hello.address, 200),
+                    config.vault_addr.as_str()
+                ),
             ));
         }
-        let subject = Subject::parse(&open.ask.subject).map_err(|fault| Error::input("subject", fault.to_string()))?;
+        let subject =
+            Subject::parse(&open.ask.subject).map_err(|fault| Error::input("subject", fault.to_string()))?;
         let place = Arc::new(Place::of(config, &subject));
-        let caller = Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Approver, client: None, place };
+        let caller =
+            Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Approver, client: None, place };
         let op = op::find(&open.ask.op).ok_or(Error::UnknownTool)?;
         match broker.call(op, arguments, &caller, None).await? {
             Outcome::Ask(question) if question.target == open.ask.target => {
@@ -283,8 +319,14 @@ impl Session {
     /// The human said yes, the server has recorded it: now with this terminal's own token.
     async fn execute(&self, open: Open) -> FromApprover {
         let ticket = open.ask.ticket;
-        let failed = |error: Error| FromApprover::Failed { ticket: ticket.clone(), code: error.code().to_owned(), text: error.to_string() };
-        let (Some(broker), Some((question, caller, op)), Some(arguments)) = (&self.broker, open.own, open.ask.arguments) else {
+        let failed = |error: Error| FromApprover::Failed {
+            ticket: ticket.clone(),
+            code: error.code().to_owned(),
+            text: error.to_string(),
+        };
+        let (Some(broker), Some((question, caller, op)), Some(arguments)) =
+            (&self.broker, open.own, open.ask.arguments)
+        else {
             return failed(Error::Internal { what: "nothing to carry out" });
         };
         let outcome = match broker.approve(op, &caller, &question.ticket, Channel::ApproverLogin, None) {
@@ -297,7 +339,8 @@ impl Session {
                 FromApprover::Done { ticket, output: answer.value }
             }
             Ok(Outcome::Ask(again)) => {
-                let error = broker.close(op, &caller, &again.ticket, Closed::Cancelled, Channel::ApproverLogin);
+                let error =
+                    broker.close(op, &caller, &again.ticket, Closed::Cancelled, Channel::ApproverLogin);
                 drop(error);
                 say("Not done: it changed since you were asked.");
                 failed(Error::Conflict)

@@ -39,7 +39,9 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Error> {
                 let _ = running.waiting().await;
                 Ok(ExitCode::SUCCESS)
             }
-            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(ExitCode::SUCCESS),
+            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
+                Ok(ExitCode::SUCCESS)
+            }
             Err(_) => Ok(ExitCode::FAILURE),
         }
     })

@@ -77,14 +77,19 @@ impl Drop for Hub {
 /// When it cannot be made, or is somebody else's.
 pub fn socket_folder() -> io::Result<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
-    let folder = match directories::ProjectDirs::from("", "", "vault-mcp").and_then(|dirs| dirs.runtime_dir().map(Path::to_owned)) {
+    let folder = match directories::ProjectDirs::from("", "", "vault-mcp")
+        .and_then(|dirs| dirs.runtime_dir().map(Path::to_owned))
+    {
         Some(folder) => folder,
         None => std::env::temp_dir().join(format!("vault-mcp-{uid}")),
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     let metadata = std::fs::symlink_metadata(&folder)?;
     if !metadata.is_dir() || metadata.uid() != uid || metadata.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} is not a folder of this user alone (0700). Remove it", folder.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} is not a folder of this user alone (0700). Remove it", folder.display()),
+        ));
     }
     Ok(folder)
 }
@@ -140,7 +145,13 @@ impl Hub {
     }
 
     /// Puts a question before the attached approver and waits for what they say.
-    pub async fn ask(self: &Arc<Self>, question: &Question, op: &'static str, arguments: &Value, caller: &Caller) -> Decision {
+    pub async fn ask(
+        self: &Arc<Self>,
+        question: &Question,
+        op: &'static str,
+        arguments: &Value,
+        caller: &Caller,
+    ) -> Decision {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
@@ -175,7 +186,9 @@ impl Hub {
 
     async fn serve(self: Arc<Self>, stream: UnixStream) {
         let refusal = match stream.peer_cred() {
-            Ok(peer) if peer.uid() != rustix::process::geteuid().as_raw() => Some("this socket belongs to another user"),
+            Ok(peer) if peer.uid() != rustix::process::geteuid().as_raw() => {
+                Some("this socket belongs to another user")
+            }
             Ok(peer) => peer.pid().and_then(lineage::refusal),
             Err(_) => Some("the system does not say who is calling"),
         };
@@ -254,7 +267,13 @@ impl Hub {
             }
             FromApprover::Done { ticket, output } => self.finished(ticket, Ok(output)),
             FromApprover::Failed { ticket, code, text } => {
-                self.finished(ticket, Err(Error::Elsewhere { code: Error::known_code(&code), text: crate::names::shown(&text, 600) }));
+                self.finished(
+                    ticket,
+                    Err(Error::Elsewhere {
+                        code: Error::known_code(&code),
+                        text: crate::names::shown(&text, 600),
+                    }),
+                );
             }
             FromApprover::Attach { .. } | FromApprover::Login { .. } => {}
         }
@@ -295,12 +314,15 @@ struct Remote {
 impl Delegate for Remote {
     fn run(&self, _op: &'static str, _arguments: Value) -> Boxed<'_, Result<Value, Error>> {
         Box::pin(async move {
-            let unknown = |fault: &str| Error::OutcomeUnknown { fault: fault.to_owned(), read_back: "".into() };
+            let unknown =
+                |fault: &str| Error::OutcomeUnknown { fault: fault.to_owned(), read_back: "".into() };
             let (sender, receiver) = oneshot::channel();
             {
                 let mut state = self.hub.state();
                 let Some(attached) = &state.attached else {
-                    return Err(Error::NobodyToAsk { why: "the approver's terminal went away before it did the write".into() });
+                    return Err(Error::NobodyToAsk {
+                        why: "the approver's terminal went away before it did the write".into(),
+                    });
                 };
                 let _ = attached.lines.send(ToApprover::Go { ticket: self.ticket.as_str().to_owned() });
                 state.results.insert(self.ticket.clone(), sender);

@@ -35,7 +35,8 @@ impl<'de> serde::Deserialize<'de> for Entries {
             return Err(D::Error::custom("give 1 to 1000 keys"));
         }
         for key in map.keys() {
-            crate::names::KeyName::parse(key).map_err(|fault| D::Error::custom(format!("a key's name: {fault}")))?;
+            crate::names::KeyName::parse(key)
+                .map_err(|fault| D::Error::custom(format!("a key's name: {fault}")))?;
         }
         Ok(Self(map))
     }
@@ -115,14 +116,27 @@ pub(crate) fn preview_write(current: &Current, data: &Map<String, Value>) -> Pre
     let (version, old) = state_of(current);
     let mut changes: Vec<_> = data
         .keys()
-        .map(|key| (if old.is_some_and(|old| old.contains_key(key)) { KeyChange::Changed } else { KeyChange::Added }, key.clone()))
+        .map(|key| {
+            (
+                if old.is_some_and(|old| old.contains_key(key)) {
+                    KeyChange::Changed
+                } else {
+                    KeyChange::Added
+                },
+                key.clone(),
+            )
+        })
         .collect();
     if let Some(old) = old {
-        changes.extend(old.keys().filter(|key| !data.contains_key(*key)).map(|key| (KeyChange::Removed, key.clone())));
+        changes.extend(
+            old.keys().filter(|key| !data.contains_key(*key)).map(|key| (KeyChange::Removed, key.clone())),
+        );
     }
     let (verb, from) = match current {
         Current::Absent => ("CREATE", String::new()),
-        Current::Present(_) => ("REPLACE", version.map(|version| format!(", replaces version {version}")).unwrap_or_default()),
+        Current::Present(_) => {
+            ("REPLACE", version.map(|version| format!(", replaces version {version}")).unwrap_or_default())
+        }
         Current::Gone(version) => ("CREATE", format!(", after version {version}, which is deleted")),
         Current::Unseen(_) => ("WRITE", String::new()),
     };
@@ -144,8 +158,12 @@ pub(crate) fn preview_merge(current: &Current, data: &Map<String, Value>) -> Pre
             (change, key.clone())
         })
         .collect();
-    let of = version.map(|version| format!(" of version {version}")).unwrap_or_default();
-    let verb = if matches!(current, Current::Absent | Current::Gone(_)) { "CREATE" } else { "UPDATE" };
+    let (verb, of) = match (current, version) {
+        (Current::Absent, _) => ("CREATE", String::new()),
+        (Current::Gone(version), _) => ("CREATE", format!(", after version {version}, which is deleted")),
+        (_, Some(version)) => ("UPDATE", format!(" of version {version}")),
+        (_, None) => ("UPDATE", String::new()),
+    };
     Preview { verb, detail: format!("{}{of}", keys(data.len())), changes, version, ..Preview::default() }
 }
 

@@ -19,7 +19,11 @@ use crate::{
 /// Most bytes a value may have in the service tools.
 pub const MAX_VALUE: usize = 8 * 1024;
 
-fn target(service: &ServiceName, place: &Place, capabilities: &'static [&'static str]) -> Result<Target, Error> {
+fn target(
+    service: &ServiceName,
+    place: &Place,
+    capabilities: &'static [&'static str],
+) -> Result<Target, Error> {
     let mount = place.mount(None)?;
     let full = place.service(service)?;
     let needs = vec![Need { path: format!("{mount}/data/{full}"), capabilities }];
@@ -67,7 +71,8 @@ impl Operation for List {
             None => {
                 let mount = place.mount(None)?;
                 let folder = place.services();
-                let needs = vec![Need { path: format!("{mount}/metadata/{folder}/"), capabilities: &["list"] }];
+                let needs =
+                    vec![Need { path: format!("{mount}/metadata/{folder}/"), capabilities: &["list"] }];
                 Ok(Target { name: format!("{mount}/{folder}/"), keys: Vec::new(), needs })
             }
         }
@@ -152,7 +157,10 @@ impl Operation for Get {
         let mut read = granted.kv(mount).read(path.as_str(), granted.cas(None)).await?;
         if let Some(key) = &input.key {
             if !read.data.expose().contains_key(key.as_str()) {
-                return Err(Error::input("key", "the service has no such key; vault_list shows those it has"));
+                return Err(Error::input(
+                    "key",
+                    "the service has no such key; vault_list shows those it has",
+                ));
             }
             read.data.retain(|name| name == key.as_str());
         }
@@ -193,12 +201,18 @@ impl<'de> Deserialize<'de> for ServiceEntries {
             ServiceKey::parse(key).map_err(|fault| D::Error::custom(format!("a key's name: {fault}")))?;
             match value {
                 Value::String(text) if text.len() > MAX_VALUE => {
-                    return Err(D::Error::custom(format!("the value of {key} is longer than {MAX_VALUE} bytes")));
+                    return Err(D::Error::custom(format!(
+                        "the value of {key} is longer than {MAX_VALUE} bytes"
+                    )));
                 }
                 Value::String(_) | Value::Number(_) | Value::Bool(_) => {}
                 // A mask is an object; it is refused by its own name further on.
                 Value::Object(_) if crate::secret::is_mask(value) => {}
-                _ => return Err(D::Error::custom(format!("the value of {key} must be a text, a number or a flag"))),
+                _ => {
+                    return Err(D::Error::custom(format!(
+                        "the value of {key} must be a text, a number or a flag"
+                    )));
+                }
             }
         }
         Ok(Self(map))
@@ -278,7 +292,9 @@ impl Operation for Set {
             .changes
             .into_iter()
             .map(|(change, key)| {
-                let same = old.and_then(|old| old.get(&key)).is_some_and(|value| input.secrets.0.get(&key) == Some(value));
+                let same = old
+                    .and_then(|old| old.get(&key))
+                    .is_some_and(|value| input.secrets.0.get(&key) == Some(value));
                 let word = match change {
                     Change::Changed if same => "unchanged",
                     Change::Changed => "changed",
@@ -294,6 +310,11 @@ impl Operation for Set {
         }
         let cas = granted.cas(None).or(current.cas());
         let written = generate::merge(&kv, path.as_str(), &current, input.secrets.0, cas).await?;
-        Ok(SetOutput { service, version: Some(written.version).filter(|version| *version > 0), dry_run: false, keys })
+        Ok(SetOutput {
+            service,
+            version: Some(written.version).filter(|version| *version > 0),
+            dry_run: false,
+            keys,
+        })
     }
 }

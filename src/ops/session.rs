@@ -96,7 +96,9 @@ impl Operation for Status {
             address: session.vault().address().to_owned(),
             vault_version: Some(seal.version).filter(|version| !version.is_empty()),
             sealed: seal.sealed,
-            can_write: capabilities.ok().and_then(|list| Some(sys::allows(list.first()?, &["create", "update"]))),
+            can_write: capabilities
+                .ok()
+                .and_then(|list| Some(sys::allows(list.first()?, &["create", "update"]))),
             problem: if seal.sealed { Some(Error::VaultSealed.to_string()) } else { problem },
             dev: granted.config().is_dev(),
         };
@@ -194,7 +196,8 @@ impl Operation for Logout {
         Ok(LogoutOutput {
             revoked: true,
             clean_up: vec![
-                "Remove VAULT_TOKEN from the client's configuration and from your shell (unset VAULT_TOKEN).".into(),
+                "Remove VAULT_TOKEN from the client's configuration and from your shell (unset VAULT_TOKEN)."
+                    .into(),
                 "Remove ~/.vault-token if it held this token.".into(),
             ],
         })
@@ -247,14 +250,25 @@ impl Operation for Mounts {
 
     async fn run(_: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let place = granted.place();
-        let seen = granted.session().read(&InternalMounts).await?.data.ok_or(Error::VaultAnswer { fault: "no list of mounts" })?;
+        let seen = granted
+            .session()
+            .read(&InternalMounts)
+            .await?
+            .data
+            .ok_or(Error::VaultAnswer { fault: "no list of mounts" })?;
         let mut mounts: Vec<Mount> = seen
             .secret
             .into_iter()
-            .filter(|(_, mount)| !matches!(mount.kind.as_str(), "system" | "identity" | "cubbyhole" | "ns_system" | "ns_identity" | "ns_cubbyhole"))
+            .filter(|(_, mount)| {
+                !matches!(
+                    mount.kind.as_str(),
+                    "system" | "identity" | "cubbyhole" | "ns_system" | "ns_identity" | "ns_cubbyhole"
+                )
+            })
             .map(|(path, mount)| {
                 let path = shown(path.trim_end_matches('/'), 128);
-                let version = mount.options.and_then(|options| Some(options.get("version")?.as_str()?.to_owned()));
+                let version =
+                    mount.options.and_then(|options| Some(options.get("version")?.as_str()?.to_owned()));
                 let used = place.mounts().iter().any(|name| name.as_str() == path);
                 Mount { path, kind: mount.kind, version, capabilities: Vec::new(), used }
             })

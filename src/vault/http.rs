@@ -49,7 +49,12 @@ pub fn http_client(tls: &Tls) -> Result<reqwest::Client, Error> {
         let roots = reqwest::Certificate::from_pem_bundle(&pem)
             .ok()
             .filter(|roots| !roots.is_empty())
-            .ok_or_else(|| Error::config("VAULT_CACERT", "the file holds no PEM certificate. Give the authority's certificate."))?;
+            .ok_or_else(|| {
+                Error::config(
+                    "VAULT_CACERT",
+                    "the file holds no PEM certificate. Give the authority's certificate.",
+                )
+            })?;
         builder = builder.tls_certs_only(roots);
     }
     if let Some((cert, key)) = &tls.identity {
@@ -64,11 +69,18 @@ pub fn http_client(tls: &Tls) -> Result<reqwest::Client, Error> {
     if tls.skip_verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
-    builder.build().map_err(|_| Error::config("VAULT_CACERT", "the TLS settings do not build a client. Check certificate, key and authority."))
+    builder.build().map_err(|_| {
+        Error::config(
+            "VAULT_CACERT",
+            "the TLS settings do not build a client. Check certificate, key and authority.",
+        )
+    })
 }
 
 fn read(path: &Path, setting: &'static str) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::config(setting, format!("the file cannot be read ({}). Check the path.", error.kind())))
+    std::fs::read(path).map_err(|error| {
+        Error::config(setting, format!("the file cannot be read ({}). Check the path.", error.kind()))
+    })
 }
 
 /// What TLS is made of.
@@ -114,7 +126,8 @@ impl Raw {
     /// `vault_answer` when it is none.
     pub fn envelope<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Error> {
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        serde_json::from_slice(body).map_err(|_| Error::VaultAnswer { fault: "its body does not have the expected shape" })
+        serde_json::from_slice(body)
+            .map_err(|_| Error::VaultAnswer { fault: "its body does not have the expected shape" })
     }
 
     /// The body as a JSON object without Vault's envelope (health, seal status).
@@ -122,7 +135,8 @@ impl Raw {
     /// # Errors
     /// `vault_answer` when it is none.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|_| Error::VaultAnswer { fault: "its body does not have the expected shape" })
+        serde_json::from_slice(&self.body)
+            .map_err(|_| Error::VaultAnswer { fault: "its body does not have the expected shape" })
     }
 
     /// True when one of Vault's error or warning texts contains `text`.
@@ -168,7 +182,8 @@ impl Raw {
         let text = std::str::from_utf8(head).unwrap_or_default();
         let rest = text.split_once("\"request_id\":\"")?.1;
         let id = rest.split_once('"')?.0;
-        (id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !id.is_empty()).then(|| id.to_owned())
+        (id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !id.is_empty())
+            .then(|| id.to_owned())
     }
 }
 
@@ -252,7 +267,11 @@ impl Transport {
     fn check_breaker(&self) -> Result<(), Error> {
         let open = self.failures.load(Ordering::Relaxed) >= BREAKER_FAILURES
             && self.now_ms().saturating_sub(self.opened_at_ms.load(Ordering::Relaxed)) < BREAKER_OPEN_MS;
-        if open { Err(self.unreachable("several requests in a row failed, so none is sent for 2 s")) } else { Ok(()) }
+        if open {
+            Err(self.unreachable("several requests in a row failed, so none is sent for 2 s"))
+        } else {
+            Ok(())
+        }
     }
 
     fn unreachable(&self, fault: &'static str) -> Error {
@@ -282,7 +301,7 @@ impl Transport {
             }
             if !retry {
                 return Err(if failure.may_have_happened {
-                    Error::OutcomeUnknown { fault: failure.what.into(), read_back: "".into() }
+                    Error::OutcomeUnknown { fault: failure.what, read_back: "".into() }
                 } else {
                     failure.error
                 });
@@ -299,17 +318,29 @@ impl Transport {
         let request = self.build(outgoing).map_err(Failure::local)?;
         let mut response = client.execute(request).await.map_err(|error| self.transport_failure(&error))?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
                 Ok(Some(_)) => {
-                    return Err(Failure { worth_retrying: false, ..Failure::broken("the answer is larger than 64 MiB", Error::VaultAnswer { fault: "it is larger than 64 MiB" }) });
+                    return Err(Failure {
+                        worth_retrying: false,
+                        ..Failure::broken(
+                            "the answer is larger than 64 MiB",
+                            Error::VaultAnswer { fault: "it is larger than 64 MiB" },
+                        )
+                    });
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    return Err(Failure::broken("the answer broke off", self.unreachable("the answer broke off")));
+                    return Err(Failure::broken(
+                        "the answer broke off",
+                        self.unreachable("the answer broke off"),
+                    ));
                 }
             }
         }
@@ -322,10 +353,16 @@ impl Transport {
                     Some(seconds) => format!("Wait {seconds} s, then call again."),
                     None => "Wait a little, then call again.".to_owned(),
                 };
-                Err(Failure { worth_retrying: retry_after.is_none_or(|seconds| seconds <= 1), ..Failure::refused(Error::VaultRateLimited { remedy }, "rate limited") })
+                Err(Failure {
+                    worth_retrying: retry_after.is_none_or(|seconds| seconds <= 1),
+                    ..Failure::refused(Error::VaultRateLimited { remedy }, "rate limited")
+                })
             }
             503 if raw.says("sealed") => Err(Failure::refused(Error::VaultSealed, "sealed")),
-            500.. => Err(Failure::broken(format!("Vault answered with status {status}"), Error::VaultFailed { status })),
+            500.. => Err(Failure::broken(
+                format!("Vault answered with status {status}"),
+                Error::VaultFailed { status },
+            )),
             _ => Err(Failure::refused(Error::VaultRejected { status, hint: raw.hint() }, "rejected")),
         }
     }
@@ -350,11 +387,15 @@ impl Transport {
             headers.insert("x-vault-token", value);
         }
         if let Some(namespace) = &self.namespace {
-            let value = HeaderValue::from_str(namespace).map_err(|_| Error::config("VAULT_NAMESPACE", "it does not fit a header."))?;
+            let value = HeaderValue::from_str(namespace)
+                .map_err(|_| Error::config("VAULT_NAMESPACE", "it does not fit a header."))?;
             headers.insert("x-vault-namespace", value);
         }
         if let Some(body) = &outgoing.body {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(outgoing.content_type.unwrap_or("application/json")));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(outgoing.content_type.unwrap_or("application/json")),
+            );
             *request.body_mut() = Some(body.clone().into());
         }
         Ok(request)
@@ -364,18 +405,32 @@ impl Transport {
         let address = || self.address.clone();
         // The text of a TLS fault lies deep in the chain and holds no secret; the URL is left out.
         let mut causes = std::iter::successors(std::error::Error::source(error), |inner| inner.source());
-        let tls = causes.find_map(|cause| cause.downcast_ref::<rustls::Error>().or_else(|| {
-            cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>())
-        }));
+        let tls = causes.find_map(|cause| {
+            cause.downcast_ref::<rustls::Error>().or_else(|| {
+                cause
+                    .downcast_ref::<std::io::Error>()
+                    .and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>())
+            })
+        });
         if let Some(fault) = tls {
             let fault = crate::names::shown(&fault.to_string(), 200).into();
-            return Failure { counts: true, ..Failure::refused(Error::VaultTls { address: address(), fault }, "TLS") };
+            return Failure {
+                counts: true,
+                ..Failure::refused(Error::VaultTls { address: address(), fault }, "TLS")
+            };
         }
         if error.is_connect() {
             let what = if error.is_timeout() { "no connection within 4 s" } else { "no connection" };
-            return Failure { counts: true, worth_retrying: true, ..Failure::refused(self.unreachable(what), what) };
+            return Failure {
+                counts: true,
+                worth_retrying: true,
+                ..Failure::refused(self.unreachable(what), what)
+            };
         }
-        Failure::broken("the connection broke off", self.unreachable("the connection broke off before an answer"))
+        Failure::broken(
+            "the connection broke off",
+            self.unreachable("the connection broke off before an answer"),
+        )
     }
 }
 
@@ -417,7 +472,9 @@ fn jitter(attempt: u32) -> Duration {
 fn encode_path(path: &str, out: &mut String) {
     for byte in path.bytes() {
         match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(char::from(byte)),
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                out.push(char::from(byte))
+            }
             _ => {
                 const HEX: &[u8; 16] = b"0123456789ABCDEF";
                 out.push('%');
@@ -437,7 +494,16 @@ mod tests {
     #[test]
     fn a_path_that_url_would_rewrite_is_not_sent() {
         let transport = Transport::new(&Config::load(&Layers::default()).unwrap());
-        let build = |path| transport.build(&Outgoing { method: Method::GET, path, query: None, body: None, content_type: None, token: None });
+        let build = |path| {
+            transport.build(&Outgoing {
+                method: Method::GET,
+                path,
+                query: None,
+                body: None,
+                content_type: None,
+                token: None,
+            })
+        };
         for path in ["secret/data/../x", "secret/data/./x", "secret/data/a/.."] {
             assert!(build(path).is_err(), "{path}");
         }

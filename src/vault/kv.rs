@@ -236,13 +236,16 @@ impl<'a> KvReader<'a> {
                     _ => self.read_unknown(path, version).await,
                 }
             }
-            _ => self.session.parse::<Value>(raw, &request.path(), "\"read\"").await.and(Err(Error::NotFound)),
+            _ => {
+                self.session.parse::<Value>(raw, &request.path(), "\"read\"").await.and(Err(Error::NotFound))
+            }
         }
     }
 
     /// A version 2 mount answers a version 1 path with a warning; a version 1 mount does not.
     async fn read_unknown(&self, path: &str, version: Option<u64>) -> Result<KvRead, Error> {
-        let raw = self.session.read_raw(&GetSecretRequest { mount: self.mount.into(), path: path.into() }).await?;
+        let raw =
+            self.session.read_raw(&GetSecretRequest { mount: self.mount.into(), path: path.into() }).await?;
         match raw.status {
             404 if raw.says("versioned") => {
                 self.session.vault().learn(self.mount, KvKind::V2);
@@ -286,7 +289,9 @@ impl<'a> KvReader<'a> {
         };
         let (raw, path) = if self.kind() == Some(KvKind::V1) { v1().await? } else { v2().await? };
         match raw.status {
-            404 if raw.says("no handler for route") => Err(Error::MountNotFound { mount: self.mount.to_owned() }),
+            404 if raw.says("no handler for route") => {
+                Err(Error::MountNotFound { mount: self.mount.to_owned() })
+            }
             404 if self.kind().is_none() => {
                 // An empty folder and a version 1 mount look alike: the version 1 path tells them apart.
                 let (other, _) = v1().await?;
@@ -366,14 +371,20 @@ impl<'a> KvWriter<'a> {
     ///
     /// # Errors
     /// `Conflict`, or what stands in the way; an unknown outcome is followed by a read-back.
-    pub async fn write(&self, path: &str, data: Map<String, Value>, cas: Option<u64>) -> Result<WrittenVersion, Error> {
+    pub async fn write(
+        &self,
+        path: &str,
+        data: Map<String, Value>,
+        cas: Option<u64>,
+    ) -> Result<WrittenVersion, Error> {
         if self.kind() == Some(KvKind::V1) {
             let request = WriteV1 { mount: self.mount.into(), path: path.into(), data };
             let raw = self.session.write_raw(&request, None).await?;
             self.session.parse::<Value>(raw, &request.path(), "\"create\", \"update\"").await?;
             return Ok(WrittenVersion::default());
         }
-        let request = WriteData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
+        let request =
+            WriteData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
         match self.session.write_raw(&request, None).await {
             Ok(raw) => self.written(raw, &request.path(), "\"create\", \"update\"").await,
             Err(Error::OutcomeUnknown { fault, .. }) => Err(self.read_back(path, cas, fault).await),
@@ -385,9 +396,15 @@ impl<'a> KvWriter<'a> {
     ///
     /// # Errors
     /// As [`Self::write`]; `NotFound` when there is nothing to patch.
-    pub async fn patch(&self, path: &str, data: Map<String, Value>, cas: Option<u64>) -> Result<WrittenVersion, Error> {
+    pub async fn patch(
+        &self,
+        path: &str,
+        data: Map<String, Value>,
+        cas: Option<u64>,
+    ) -> Result<WrittenVersion, Error> {
         self.refuse_v1("patching")?;
-        let request = PatchData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
+        let request =
+            PatchData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
         match self.session.write_raw(&request, Some("application/merge-patch+json")).await {
             Ok(raw) => self.written(raw, &request.path(), "\"patch\"").await,
             Err(Error::OutcomeUnknown { fault, .. }) => Err(self.read_back(path, cas, fault).await),
@@ -411,7 +428,11 @@ impl<'a> KvWriter<'a> {
             let request = DeleteLatestSecretVersionRequest { mount: self.mount.into(), path: path.into() };
             return self.done(&request, "\"delete\"").await;
         }
-        let request = DeleteSecretVersionsRequest { mount: self.mount.into(), path: path.into(), versions: versions.to_vec() };
+        let request = DeleteSecretVersionsRequest {
+            mount: self.mount.into(),
+            path: path.into(),
+            versions: versions.to_vec(),
+        };
         self.done(&request, "\"update\"").await
     }
 
@@ -421,7 +442,11 @@ impl<'a> KvWriter<'a> {
     /// What stands in the way.
     pub async fn undelete(&self, path: &str, versions: &[u64]) -> Result<(), Error> {
         self.refuse_v1("undeleting")?;
-        let request = UndeleteSecretVersionsRequest { mount: self.mount.into(), path: path.into(), versions: versions.to_vec() };
+        let request = UndeleteSecretVersionsRequest {
+            mount: self.mount.into(),
+            path: path.into(),
+            versions: versions.to_vec(),
+        };
         self.done(&request, "\"update\"").await
     }
 
@@ -431,7 +456,11 @@ impl<'a> KvWriter<'a> {
     /// What stands in the way.
     pub async fn destroy(&self, path: &str, versions: &[u64]) -> Result<(), Error> {
         self.refuse_v1("destroying versions")?;
-        let request = DestroySecretVersionsRequest { mount: self.mount.into(), path: path.into(), versions: versions.to_vec() };
+        let request = DestroySecretVersionsRequest {
+            mount: self.mount.into(),
+            path: path.into(),
+            versions: versions.to_vec(),
+        };
         self.done(&request, "\"update\"").await
     }
 
@@ -440,7 +469,12 @@ impl<'a> KvWriter<'a> {
         self.session.parse::<Value>(raw, &request.path(), capabilities).await.map(|_| ())
     }
 
-    async fn written(&self, raw: super::Raw, path: &str, capabilities: &str) -> Result<WrittenVersion, Error> {
+    async fn written(
+        &self,
+        raw: super::Raw,
+        path: &str,
+        capabilities: &str,
+    ) -> Result<WrittenVersion, Error> {
         let envelope = self.session.parse::<WrittenVersion>(raw, path, capabilities).await?;
         self.session.vault().learn(self.mount, KvKind::V2);
         envelope.data.ok_or(Error::VaultAnswer { fault: "a write without a version" })
@@ -454,8 +488,13 @@ impl<'a> KvWriter<'a> {
                 "A read afterwards shows version {}, so a write has arrived since the preview of version {cas}; it is probably this one.",
                 metadata.current_version
             ),
-            (Ok(Ok(metadata)), _) => format!("A read afterwards shows version {}; the write may still arrive.", metadata.current_version),
-            (Ok(Err(Error::NotFound)), _) => "A read afterwards shows nothing there; the write may still arrive.".to_owned(),
+            (Ok(Ok(metadata)), _) => format!(
+                "A read afterwards shows version {}; the write may still arrive.",
+                metadata.current_version
+            ),
+            (Ok(Err(Error::NotFound)), _) => {
+                "A read afterwards shows nothing there; the write may still arrive.".to_owned()
+            }
             _ => "A read afterwards was not possible.".to_owned(),
         };
         Error::OutcomeUnknown { fault, read_back: read_back.into() }
@@ -491,7 +530,12 @@ fn gone(metadata: &ContentMetadata) -> Error {
 
 fn v1_read(raw: &super::Raw) -> Result<KvRead, Error> {
     let data: Map<String, Value> = raw.envelope()?.data.ok_or(Error::NotFound)?;
-    Ok(KvRead { data: SecretData::new(data), version: None, created_time: None, custom_metadata: BTreeMap::new() })
+    Ok(KvRead {
+        data: SecretData::new(data),
+        version: None,
+        created_time: None,
+        custom_metadata: BTreeMap::new(),
+    })
 }
 
 #[derive(Deserialize)]

@@ -107,7 +107,13 @@ impl Tokens {
             Origin::AppRole { role_id, secret_id } => approle(transport, role_id, secret_id).await?,
             Origin::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|_| Error::TokenMissing)?;
-                (SecretText::parse(text.trim()).ok().filter(|token| !token.expose().is_empty()).ok_or(Error::TokenMissing)?, None)
+                (
+                    SecretText::parse(text.trim())
+                        .ok()
+                        .filter(|token| !token.expose().is_empty())
+                        .ok_or(Error::TokenMissing)?,
+                    None,
+                )
             }
             Origin::Given => return Err(Error::TokenInvalid),
             Origin::None => return Err(Error::TokenMissing),
@@ -187,11 +193,16 @@ impl Tokens {
     }
 }
 
-async fn approle(transport: &Transport, role_id: &str, secret_id: &SecretText) -> Result<(SecretText, Option<Instant>), Error> {
+async fn approle(
+    transport: &Transport,
+    role_id: &str,
+    secret_id: &SecretText,
+) -> Result<(SecretText, Option<Instant>), Error> {
     let login = AppRoleLogin { role_id: role_id.to_owned(), secret_id: secret_id.expose().to_owned() };
     let body = login.body().map_err(|_| Error::Internal { what: "a login does not build" })?;
     let path = login.path();
-    let outgoing = Outgoing { method: Method::POST, path: &path, query: None, body, content_type: None, token: None };
+    let outgoing =
+        Outgoing { method: Method::POST, path: &path, query: None, body, content_type: None, token: None };
     // Sent once: a secret id may be good for one use only.
     let raw = transport.send(outgoing, false).await.map_err(|error| match error {
         Error::OutcomeUnknown { .. } => Error::VaultUnreachable {
@@ -201,10 +212,17 @@ async fn approle(transport: &Transport, role_id: &str, secret_id: &SecretText) -
         other => other,
     })?;
     if raw.status >= 300 {
-        return Err(Error::config("VAULT_ROLE_ID", "Vault does not accept the AppRole login. Check VAULT_ROLE_ID, VAULT_SECRET_ID and that the secret id is not used up."));
+        return Err(Error::config(
+            "VAULT_ROLE_ID",
+            "Vault does not accept the AppRole login. Check VAULT_ROLE_ID, VAULT_SECRET_ID and that the secret id is not used up.",
+        ));
     }
-    let auth = raw.envelope::<serde_json::Value>()?.auth.ok_or(Error::VaultAnswer { fault: "a login without a token" })?;
-    let token = SecretText::parse(&auth.client_token).map_err(|_| Error::VaultAnswer { fault: "a login without a token" })?;
+    let auth = raw
+        .envelope::<serde_json::Value>()?
+        .auth
+        .ok_or(Error::VaultAnswer { fault: "a login without a token" })?;
+    let token = SecretText::parse(&auth.client_token)
+        .map_err(|_| Error::VaultAnswer { fault: "a login without a token" })?;
     let ends = (auth.lease_duration > 0).then(|| Instant::now() + Duration::from_secs(auth.lease_duration));
     Ok((token, ends))
 }

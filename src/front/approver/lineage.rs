@@ -43,11 +43,15 @@ pub(super) fn refusal(peer: i32) -> Option<&'static str> {
 fn decide(own: &[Process], peer: &[Process]) -> Option<&'static str> {
     let client = own.first()?.parent;
     if client > 1 && peer.iter().any(|process| process.pid == client) {
-        return Some("it was started by the AI client itself; run `vault-mcp approve` in a terminal of your own");
+        return Some(
+            "it was started by the AI client itself; run `vault-mcp approve` in a terminal of your own",
+        );
     }
     let same_session = |a: &Process| own.iter().any(|b| a.session == b.session && a.terminal != 0);
     if peer.iter().any(same_session) {
-        return Some("it runs in the terminal session of the AI client; run `vault-mcp approve` in another terminal");
+        return Some(
+            "it runs in the terminal session of the AI client; run `vault-mcp approve` in another terminal",
+        );
     }
     None
 }
@@ -57,7 +61,9 @@ mod tests {
     use super::*;
 
     fn chain(rows: &[(i32, i32, i32, i32)]) -> Vec<Process> {
-        rows.iter().map(|&(pid, parent, session, terminal)| Process { pid, parent, session, terminal }).collect()
+        rows.iter()
+            .map(|&(pid, parent, session, terminal)| Process { pid, parent, session, terminal })
+            .collect()
     }
 
     #[test]
@@ -65,10 +71,18 @@ mod tests {
         // server ← client ← shell on pts/1
         let own = chain(&[(30, 20, 10, 1), (20, 10, 10, 1), (10, 5, 10, 1), (5, 1, 5, 0)]);
         // approve on a pty of its own ← script ← the client's shell ← client
-        let faked = chain(&[(43, 42, 43, 9), (42, 41, 41, 0), (41, 20, 41, 0), (20, 10, 10, 1), (10, 5, 10, 1), (5, 1, 5, 0)]);
+        let faked = chain(&[
+            (43, 42, 43, 9),
+            (42, 41, 41, 0),
+            (41, 20, 41, 0),
+            (20, 10, 10, 1),
+            (10, 5, 10, 1),
+            (5, 1, 5, 0),
+        ]);
         assert!(decide(&own, &faked).is_some());
         // the same below the client's own terminal, when the server hangs off a wrapper
-        let wrapped = chain(&[(30, 25, 10, 1), (25, 20, 10, 1), (20, 10, 10, 1), (10, 5, 10, 1), (5, 1, 5, 0)]);
+        let wrapped =
+            chain(&[(30, 25, 10, 1), (25, 20, 10, 1), (20, 10, 10, 1), (10, 5, 10, 1), (5, 1, 5, 0)]);
         assert!(decide(&wrapped, &faked).is_some());
     }
 

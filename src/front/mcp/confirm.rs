@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rmcp::{
     model::{
-        CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest,
-        ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, InputRequest,
-        InputRequests, InputRequiredResult, InputResponses, ProtocolVersion, RequestStateCodec, SealOptions, ServerRequest, StringSchema,
+        CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
+        ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
+        InputResponses, ProtocolVersion, RequestStateCodec, SealOptions, ServerRequest, StringSchema,
     },
     service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError},
 };
@@ -41,13 +41,18 @@ pub(super) enum Asked {
 /// The form: one required text without default. An empty accept, a default or a ticked box is no yes.
 fn form() -> ElicitationSchema {
     let described = |field: StringSchema| {
-        field.title("Answer").description("Type yes to allow it. Anything else, or an empty answer, does nothing.").max_length(16)
+        field
+            .title("Answer")
+            .description("Type yes to allow it. Anything else, or an empty answer, does nothing.")
+            .max_length(16)
     };
     ElicitationSchema::builder().required_string_property(FIELD, described).build_unchecked()
 }
 
 fn speaks_input_required(context: &RequestContext<RoleServer>) -> bool {
-    context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+    context
+        .protocol_version()
+        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
 /// Whether the client says it can show a form. `_meta` counts only where the protocol has it there.
@@ -101,21 +106,41 @@ pub(super) async fn ask(
         };
     }
     if approval == Approval::Approver {
-        return Err(close(Closed::NobodyToAsk("APPROVAL=approver, and no approver is attached"), Channel::Approver));
+        return Err(close(
+            Closed::NobodyToAsk("APPROVAL=approver, and no approver is attached"),
+            Channel::Approver,
+        ));
     }
     if question.needs_login {
-        return Err(close(Closed::NobodyToAsk("the approver with its own login is no longer attached"), Channel::Approver));
+        return Err(close(
+            Closed::NobodyToAsk("the approver with its own login is no longer attached"),
+            Channel::Approver,
+        ));
     }
     if !shows_forms(context) {
-        return Err(close(Closed::NobodyToAsk("this client cannot show a question (no form elicitation) and no approver is attached"), Channel::Client));
+        return Err(close(
+            Closed::NobodyToAsk(
+                "this client cannot show a question (no form elicitation) and no approver is attached",
+            ),
+            Channel::Client,
+        ));
     }
-    let params = ElicitRequestParams::FormElicitationParams { meta: None, message: question.text.clone(), requested_schema: form() };
+    let params = ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: question.text.clone(),
+        requested_schema: form(),
+    };
     if speaks_input_required(context) {
         let state = server.state_codec().seal_with(
             question.ticket.as_str().as_bytes(),
-            &SealOptions::new().associated_data(&bound_to(op, caller)).ttl(Duration::from_secs(question.seconds)),
+            &SealOptions::new()
+                .associated_data(&bound_to(op, caller))
+                .ttl(Duration::from_secs(question.seconds)),
         );
-        let requests = InputRequests::from([(QUESTION.to_owned(), InputRequest::Elicitation(ElicitRequest::new(params)))]);
+        let requests = InputRequests::from([(
+            QUESTION.to_owned(),
+            InputRequest::Elicitation(ElicitRequest::new(params)),
+        )]);
         return Ok(Asked::Repeat(InputRequiredResult::new(Some(requests), Some(state))));
     }
     match elicit(server, context, params, question.seconds).await {
@@ -142,7 +167,9 @@ pub(super) fn answered(
     let invalid = |fault| broker.refuse_unknown(op.spec.id, caller, Error::TicketInvalid { fault });
     let opened = server.state_codec().open_with(state, &bound_to(op, caller));
     let ticket = opened.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(TicketId::from);
-    let Some(ticket) = ticket else { return Err(invalid("its state is forged, expired or for another call")) };
+    let Some(ticket) = ticket else {
+        return Err(invalid("its state is forged, expired or for another call"));
+    };
     if !broker.is_open(&ticket) {
         return Err(invalid("it is unknown, used or expired"));
     }
@@ -162,7 +189,8 @@ pub(super) fn answered(
 fn verdict(result: &ElicitResult) -> Option<Closed> {
     match result.action {
         ElicitationAction::Accept => {
-            let answer = result.content.as_ref().and_then(|content| content.get(FIELD)).and_then(Value::as_str);
+            let answer =
+                result.content.as_ref().and_then(|content| content.get(FIELD)).and_then(Value::as_str);
             (answer != Some(YES)).then_some(Closed::NotConfirmed)
         }
         ElicitationAction::Decline => Some(Closed::Declined),
@@ -174,7 +202,12 @@ fn bound_to(op: &Op, caller: &Caller) -> Vec<u8> {
     format!("{}|{}", op.spec.id, caller.subject).into_bytes()
 }
 
-async fn elicit(server: &McpServer, context: &RequestContext<RoleServer>, params: ElicitRequestParams, seconds: u64) -> Result<ElicitResult, Closed> {
+async fn elicit(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+    params: ElicitRequestParams,
+    seconds: u64,
+) -> Result<ElicitResult, Closed> {
     const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
     let request = ServerRequest::ElicitRequest(ElicitRequest::new(params));
     let handle = context
@@ -196,7 +229,10 @@ async fn elicit(server: &McpServer, context: &RequestContext<RoleServer>, params
         () = tokio::time::sleep(Duration::from_secs(seconds)) => Closed::TimedOut,
     };
     // The dialog would otherwise stay on the screen and collect a yes that no longer counts.
-    let withdrawn = CancelledNotification::new(CancelledNotificationParam::new(Some(id), Some("no longer needed".into())));
+    let withdrawn = CancelledNotification::new(CancelledNotificationParam::new(
+        Some(id),
+        Some("no longer needed".into()),
+    ));
     let _ = context.peer.send_notification(withdrawn.into()).await;
     Err(closed)
 }
@@ -208,5 +244,6 @@ async fn elicit(server: &McpServer, context: &RequestContext<RoleServer>, params
 pub(super) fn new_codec() -> Result<RequestStateCodec, Error> {
     let mut key = zeroize::Zeroizing::new([0u8; 32]);
     aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| Error::Internal { what: "no randomness" })?;
-    RequestStateCodec::try_new(key.to_vec()).map_err(|_| Error::Internal { what: "the state key does not fit" })
+    RequestStateCodec::try_new(key.to_vec())
+        .map_err(|_| Error::Internal { what: "the state key does not fit" })
 }

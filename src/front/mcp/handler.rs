@@ -10,11 +10,12 @@ use futures_util::FutureExt;
 use rmcp::{
     ErrorData, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
-        ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-        ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, Tool, ToolAnnotations, UnsubscribeRequestParams,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
+        CompleteResult, ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
+        ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, ToolAnnotations,
+        UnsubscribeRequestParams,
     },
     service::{RequestContext, RoleServer, SubscriptionContext},
 };
@@ -53,7 +54,12 @@ impl McpServer {
     ///
     /// # Errors
     /// When there is no randomness for the state key.
-    pub fn new(broker: Arc<Broker>, caller: Caller, approvers: Option<Arc<Hub>>, ended: CancellationToken) -> Result<Self, Error> {
+    pub fn new(
+        broker: Arc<Broker>,
+        caller: Caller,
+        approvers: Option<Arc<Hub>>,
+        ended: CancellationToken,
+    ) -> Result<Self, Error> {
         Ok(Self(Arc::new(Inner {
             broker,
             caller,
@@ -91,7 +97,13 @@ impl McpServer {
 
     /// The session's caller, with what the client of this request calls itself.
     pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
-        let client = context.client_info().map(|info| Arc::from(format!("{}/{}", crate::names::shown(&info.name, 64), crate::names::shown(&info.version, 32))));
+        let client = context.client_info().map(|info| {
+            Arc::from(format!(
+                "{}/{}",
+                crate::names::shown(&info.name, 64),
+                crate::names::shown(&info.version, 32)
+            ))
+        });
         Caller { client, ..self.0.caller.clone() }
     }
 
@@ -124,14 +136,20 @@ impl McpServer {
         }
     }
 
-    async fn call(&self, params: CallToolRequestParams, context: &RequestContext<RoleServer>) -> Result<Carried, Error> {
+    async fn call(
+        &self,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Carried, Error> {
         let caller = self.caller(context);
         let arguments = Value::Object(params.arguments.unwrap_or_default());
         let Some(op) = op::find(&params.name) else {
             return Err(self.0.broker.refuse_unknown(&params.name, &caller, Error::UnknownTool));
         };
         let approved = match &params.request_state {
-            Some(state) => Some(confirm::answered(self, op, &caller, state, params.input_responses.as_ref())?),
+            Some(state) => {
+                Some(confirm::answered(self, op, &caller, state, params.input_responses.as_ref())?)
+            }
             None => None,
         };
         self.carry_out(context, op, &caller, arguments, approved).await
@@ -198,16 +216,26 @@ impl ServerHandler for McpServer {
             .with_instructions(instructions)
     }
 
-    async fn list_tools(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
         // The list depends on this server's settings, so nobody else may be served from a cache of it.
-        Ok(ListToolsResult::with_all_items(self.tools().to_vec()).with_ttl_ms(3_600_000).with_cache_scope(CacheScope::Private))
+        Ok(ListToolsResult::with_all_items(self.tools().to_vec())
+            .with_ttl_ms(3_600_000)
+            .with_cache_scope(CacheScope::Private))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         self.tools().iter().find(|tool| tool.name == name).cloned()
     }
 
-    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
         // A panic in one call must not leave its caller waiting for ever.
         let carried = AssertUnwindSafe(self.call(request, &context)).catch_unwind().await;
         let carried = carried.unwrap_or(Err(Error::Internal { what: "the call ended in a panic" }));
@@ -218,29 +246,53 @@ impl ServerHandler for McpServer {
         })
     }
 
-    async fn list_resources(&self, _: Option<PaginatedRequestParams>, context: RequestContext<RoleServer>) -> Result<ListResourcesResult, ErrorData> {
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
         resources::list(self, &context).await
     }
 
-    async fn list_resource_templates(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListResourceTemplatesResult, ErrorData> {
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
         Ok(resources::templates(&self.0.caller))
     }
 
-    async fn read_resource(&self, request: ReadResourceRequestParams, context: RequestContext<RoleServer>) -> Result<ReadResourceResponse, ErrorData> {
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
         resources::read(self, request, &context).await
     }
 
-    async fn complete(&self, request: CompleteRequestParams, context: RequestContext<RoleServer>) -> Result<CompleteResult, ErrorData> {
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
         resources::complete(self, request, &context).await
     }
 
     #[allow(deprecated)] // the only way for clients before 2026-07-28
-    async fn subscribe(&self, request: SubscribeRequestParams, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
         resources::subscribe(self, &request.uri, context.peer.clone())
     }
 
     #[allow(deprecated)]
-    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
         self.0.watched.remove(&request.uri);
         Ok(())
     }
@@ -254,11 +306,19 @@ impl ServerHandler for McpServer {
         Ok(())
     }
 
-    async fn list_prompts(&self, _: Option<PaginatedRequestParams>, _: RequestContext<RoleServer>) -> Result<ListPromptsResult, ErrorData> {
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
         Ok(prompts::list())
     }
 
-    async fn get_prompt(&self, request: GetPromptRequestParams, _: RequestContext<RoleServer>) -> Result<GetPromptResponse, ErrorData> {
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
         prompts::get(&request)
     }
 }

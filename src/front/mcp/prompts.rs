@@ -4,8 +4,8 @@
 use rmcp::{
     ErrorData,
     model::{
-        CacheScope, GetPromptRequestParams, GetPromptResponse, GetPromptResult, ListPromptsResult, Prompt, PromptArgument,
-        PromptMessage, Role,
+        CacheScope, GetPromptRequestParams, GetPromptResponse, GetPromptResult, ListPromptsResult, Prompt,
+        PromptArgument, PromptMessage, Role,
     },
 };
 use serde_json::Value;
@@ -36,7 +36,8 @@ struct Row {
 
 const PATH: Argument = Argument { name: "path", description: "Path of the secret", kind: Kind::Path };
 const KEY: Argument = Argument { name: "key", description: "Key inside the secret", kind: Kind::Key };
-const SERVICE: Argument = Argument { name: "service", description: "Name of the service", kind: Kind::Service };
+const SERVICE: Argument =
+    Argument { name: "service", description: "Name of the service", kind: Kind::Service };
 
 fn at(arguments: &[String], index: usize) -> &str {
     arguments.get(index).map(String::as_str).unwrap_or_default()
@@ -63,7 +64,8 @@ const ROWS: &[Row] = &[
         text: |a| {
             format!(
                 "I want to change the key `{1}` of the secret `{0}`. Ask me for the new value only if it is not itself a secret; for a password or token call kv_generate with {{\"path\": \"{0}\", \"key\": \"{1}\"}} instead. Otherwise call kv_patch with {{\"path\": \"{0}\", \"data\": {{\"{1}\": \"…\"}}}}. I will be asked to confirm it.",
-                at(a, 0), at(a, 1)
+                at(a, 0),
+                at(a, 1)
             )
         },
     },
@@ -75,7 +77,8 @@ const ROWS: &[Row] = &[
         text: |a| {
             format!(
                 "Rotate the key `{1}` of the secret `{0}`. First call kv_metadata with {{\"path\": \"{0}\"}} and tell me the current version. Then call kv_generate with {{\"path\": \"{0}\", \"key\": \"{1}\"}}; I will be asked to confirm it. Afterwards call kv_diff between the two versions to show that only this key changed, and list what in this project refers to it and must be restarted. kv_rollback goes back if something breaks.",
-                at(a, 0), at(a, 1)
+                at(a, 0),
+                at(a, 1)
             )
         },
     },
@@ -101,23 +104,29 @@ pub(super) fn takes(prompt: &str, argument: &str) -> bool {
 /// `prompts/list`.
 pub(super) fn list() -> ListPromptsResult {
     let prompt = |row: &Row| {
-        let argument = |one: &Argument| PromptArgument::new(one.name).with_description(one.description).with_required(true);
-        Prompt::new(row.name, Some(row.description), Some(row.arguments.iter().map(argument).collect())).with_title(row.title)
+        let argument = |one: &Argument| {
+            PromptArgument::new(one.name).with_description(one.description).with_required(true)
+        };
+        Prompt::new(row.name, Some(row.description), Some(row.arguments.iter().map(argument).collect()))
+            .with_title(row.title)
     };
-    ListPromptsResult::with_all_items(ROWS.iter().map(prompt).collect()).with_ttl_ms(3_600_000).with_cache_scope(CacheScope::Private)
+    ListPromptsResult::with_all_items(ROWS.iter().map(prompt).collect())
+        .with_ttl_ms(3_600_000)
+        .with_cache_scope(CacheScope::Private)
 }
 
 /// `prompts/get`.
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResponse, ErrorData> {
     let invalid = |message: String| ErrorData::invalid_params(message, None);
-    let row = ROWS
-        .iter()
-        .find(|row| row.name == request.name)
-        .ok_or_else(|| invalid("There is no prompt of that name. Call prompts/list for those that are.".into()))?;
+    let row = ROWS.iter().find(|row| row.name == request.name).ok_or_else(|| {
+        invalid("There is no prompt of that name. Call prompts/list for those that are.".into())
+    })?;
     let mut values = Vec::new();
     for argument in row.arguments {
         let given = request.arguments.as_ref().and_then(|map| map.get(argument.name)).and_then(Value::as_str);
-        let text = given.ok_or_else(|| invalid(format!("{}: the argument is missing. Give it as text.", argument.name)))?;
+        let text = given.ok_or_else(|| {
+            invalid(format!("{}: the argument is missing. Give it as text.", argument.name))
+        })?;
         let fault = match argument.kind {
             Kind::Path => SecretPath::parse(text).map(|_| ()),
             Kind::Key => KeyName::parse(text).map(|_| ()),

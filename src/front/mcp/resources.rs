@@ -11,9 +11,10 @@ use std::{
 use rmcp::{
     ErrorData,
     model::{
-        CompleteRequestParams, CompleteResult, CompletionInfo, ErrorCode, ListResourceTemplatesResult, ListResourcesResult,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Reference, Resource, ResourceContents,
-        ResourceTemplate, ResourceUpdatedNotification, ResourceUpdatedNotificationParam, SubscriptionFilter,
+        CompleteRequestParams, CompleteResult, CompletionInfo, ErrorCode, ListResourceTemplatesResult,
+        ListResourcesResult, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Reference,
+        Resource, ResourceContents, ResourceTemplate, ResourceUpdatedNotification,
+        ResourceUpdatedNotificationParam, SubscriptionFilter,
     },
     service::{Peer, RequestContext, RoleServer, SubscriptionContext},
 };
@@ -62,18 +63,22 @@ fn parse(uri: &str, caller: &Caller) -> Result<Uri, Error> {
         if query.is_some() {
             return Err(refused("a folder has no version"));
         }
-        let folder = Prefix::parse(&path).map_err(|fault| Error::PathRefused { fault: fault.to_string().into() })?;
+        let folder =
+            Prefix::parse(&path).map_err(|fault| Error::PathRefused { fault: fault.to_string().into() })?;
         return Ok(Uri::Folder(folder));
     }
     let version = match query {
         None => None,
         Some(query) => {
-            let number = query.strip_prefix("version=").filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let number = number.and_then(|text| text.parse().ok()).and_then(|number| Version::new(number).ok());
+            let number =
+                query.strip_prefix("version=").filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let number =
+                number.and_then(|text| text.parse().ok()).and_then(|number| Version::new(number).ok());
             Some(number.ok_or(refused("the only query is ?version=N, a whole number from 1"))?)
         }
     };
-    let path = SecretPath::parse(&path).map_err(|fault| Error::PathRefused { fault: fault.to_string().into() })?;
+    let path =
+        SecretPath::parse(&path).map_err(|fault| Error::PathRefused { fault: fault.to_string().into() })?;
     Ok(Uri::Secret { path, version })
 }
 
@@ -104,7 +109,12 @@ fn protocol_error(error: &Error) -> ErrorData {
 }
 
 /// One call of an operation for a resource.
-async fn call(server: &McpServer, context: &RequestContext<RoleServer>, id: &str, arguments: Value) -> Result<Value, Error> {
+async fn call(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+    id: &str,
+    arguments: Value,
+) -> Result<Value, Error> {
     let op = op::find(id).ok_or(Error::UnknownTool)?;
     let caller = server.caller(context);
     match server.carry_out(context, op, &caller, arguments, None).await? {
@@ -114,7 +124,8 @@ async fn call(server: &McpServer, context: &RequestContext<RoleServer>, id: &str
 }
 
 fn parse_or_record(server: &McpServer, uri: &str, caller: &Caller) -> Result<Uri, ErrorData> {
-    parse(uri, caller).map_err(|error| protocol_error(&server.broker().refuse_unknown("resources/read", caller, error)))
+    parse(uri, caller)
+        .map_err(|error| protocol_error(&server.broker().refuse_unknown("resources/read", caller, error)))
 }
 
 /// `resources/read`.
@@ -135,35 +146,51 @@ pub(super) async fn read(
             if let (Some(version), Some(map)) = (version, arguments.as_object_mut()) {
                 map.insert("version".into(), version.get().into());
             }
-            let answer = call(server, context, "kv.read", arguments).await.map_err(|error| protocol_error(&error))?;
+            let answer =
+                call(server, context, "kv.read", arguments).await.map_err(|error| protocol_error(&error))?;
             json!({ "data": answer.get("data"), "version": answer.get("version") })
         }
     };
     let contents = ResourceContents::text(content.to_string(), request.uri).with_mime_type(JSON);
-    Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(rmcp::model::CacheScope::Private).into())
+    Ok(ReadResourceResult::new(vec![contents])
+        .with_ttl_ms(0)
+        .with_cache_scope(rmcp::model::CacheScope::Private)
+        .into())
 }
 
 /// `resources/list`: the root folder, and the secrets in it that the token may list.
-pub(super) async fn list(server: &McpServer, context: &RequestContext<RoleServer>) -> Result<ListResourcesResult, ErrorData> {
+pub(super) async fn list(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+) -> Result<ListResourcesResult, ErrorData> {
     let caller = server.caller(context);
     let root = format!("kv://{}/", caller.subject);
     let mut resources = vec![
-        Resource::new(root.clone(), "/").with_title("Secrets").with_description("Names in the root folder.").with_mime_type(JSON),
+        Resource::new(root.clone(), "/")
+            .with_title("Secrets")
+            .with_description("Names in the root folder.")
+            .with_mime_type(JSON),
     ];
     // A Vault that cannot be reached must not make the list fail: clients ask for it at start.
     if let Ok(answer) = call(server, context, "kv.list", json!({})).await {
-        for name in answer.get("keys").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for name in
+            answer.get("keys").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             resources.push(Resource::new(format!("{root}{name}"), name).with_mime_type(JSON));
         }
     }
-    Ok(ListResourcesResult::with_all_items(resources).with_ttl_ms(0).with_cache_scope(rmcp::model::CacheScope::Private))
+    Ok(ListResourcesResult::with_all_items(resources)
+        .with_ttl_ms(0)
+        .with_cache_scope(rmcp::model::CacheScope::Private))
 }
 
 /// `resources/templates/list`.
 pub(super) fn templates(caller: &Caller) -> ListResourceTemplatesResult {
     let secret = ResourceTemplate::new(format!("kv://{}/{{+path}}{{?version}}", caller.subject), "secret")
         .with_title("Secret")
-        .with_description("Keys of a secret with masked values; a path with a slash at the end lists a folder.")
+        .with_description(
+            "Keys of a secret with masked values; a path with a slash at the end lists a folder.",
+        )
         .with_mime_type(JSON);
     ListResourceTemplatesResult::with_all_items(vec![secret])
         .with_ttl_ms(3_600_000)
@@ -192,7 +219,12 @@ pub(super) async fn complete(
     };
     // Nothing to offer is no fault: the client is only typing.
     let Ok(answer) = call(server, context, id, arguments).await else { return Ok(CompleteResult::default()) };
-    let names = answer.get("keys").or_else(|| answer.get("services")).and_then(Value::as_array).cloned().unwrap_or_default();
+    let names = answer
+        .get("keys")
+        .or_else(|| answer.get("services"))
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let all: Vec<String> = names
         .iter()
         .filter_map(Value::as_str)
@@ -203,7 +235,8 @@ pub(super) async fn complete(
     let has_more = all.len() > CompletionInfo::MAX_VALUES;
     let values = all.into_iter().take(CompletionInfo::MAX_VALUES).collect();
     let info = CompletionInfo::with_pagination(values, total, has_more);
-    info.map(CompleteResult::new).map_err(|_| protocol_error(&Error::Internal { what: "a completion does not fit" }))
+    info.map(CompleteResult::new)
+        .map_err(|_| protocol_error(&Error::Internal { what: "a completion does not fit" }))
 }
 
 /// What a session watches: URI → where it lies, and whom to tell.
@@ -247,13 +280,17 @@ fn target_of(uri: &str, caller: &Caller) -> Result<String, Error> {
 /// `resources/subscribe` of clients before 2026-07-28.
 pub(super) fn subscribe(server: &McpServer, uri: &str, peer: Peer<RoleServer>) -> Result<(), ErrorData> {
     let caller = server.session_caller();
-    let target = target_of(uri, caller)
-        .map_err(|error| protocol_error(&server.broker().refuse_unknown("resources/subscribe", caller, error)))?;
+    let target = target_of(uri, caller).map_err(|error| {
+        protocol_error(&server.broker().refuse_unknown("resources/subscribe", caller, error))
+    })?;
     let watched = server.watched();
     {
         let mut by_uri = watched.by_uri.lock().unwrap_or_else(PoisonError::into_inner);
         if by_uri.len() >= MAX_WATCHED && !by_uri.contains_key(uri) {
-            return Err(ErrorData::invalid_params(format!("At most {MAX_WATCHED} resources can be watched. Unsubscribe from some."), None));
+            return Err(ErrorData::invalid_params(
+                format!("At most {MAX_WATCHED} resources can be watched. Unsubscribe from some."),
+                None,
+            ));
         }
         by_uri.insert(uri.to_owned(), target);
     }

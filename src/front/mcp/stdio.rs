@@ -104,7 +104,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
                 tail.drain(..excess);
                 newline.map_or(Line::More, |_| Line::TooLong)
             } else if self.line.len() + taken > MAX_LINE {
-                self.discarding = Some(piece.get(piece.len().saturating_sub(TAIL)..).unwrap_or_default().to_vec());
+                self.discarding =
+                    Some(piece.get(piece.len().saturating_sub(TAIL)..).unwrap_or_default().to_vec());
                 newline.map_or(Line::More, |_| Line::TooLong)
             } else {
                 self.line.extend_from_slice(piece);
@@ -117,7 +118,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
         }
     }
 
-    fn error(&mut self, id: Option<RequestId>, code: ErrorCode, message: impl Into<std::borrow::Cow<'static, str>>) {
+    fn error(
+        &mut self,
+        id: Option<RequestId>,
+        code: ErrorCode,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) {
         self.owed = Some(JsonRpcMessage::error(ErrorData::new(code, message, None), id));
     }
 
@@ -133,11 +139,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
         let message = match strict_json::check(text) {
             Ok(()) => serde_json::from_slice::<ClientJsonRpcMessage>(text),
             Err(Fault::Syntax) => {
-                self.error(None, ErrorCode::PARSE_ERROR, "The line is not one JSON text. Send one JSON-RPC message a line, in UTF-8.");
+                self.error(
+                    None,
+                    ErrorCode::PARSE_ERROR,
+                    "The line is not one JSON text. Send one JSON-RPC message a line, in UTF-8.",
+                );
                 return None;
             }
             Err(Fault::Shape(fault)) => {
-                self.error(top_level_id(text), ErrorCode::INVALID_REQUEST, format!("The message is refused: {fault}."));
+                self.error(
+                    top_level_id(text),
+                    ErrorCode::INVALID_REQUEST,
+                    format!("The message is refused: {fault}."),
+                );
                 return None;
             }
         };
@@ -155,7 +169,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
                 let mut flight = self.in_flight.lock();
                 if !flight.ids.insert(request.id.clone()) {
                     drop(flight);
-                    self.error(None, ErrorCode::INVALID_REQUEST, "The id belongs to a request that is still running. Use a new id.");
+                    self.error(
+                        None,
+                        ErrorCode::INVALID_REQUEST,
+                        "The id belongs to a request that is still running. Use a new id.",
+                    );
                     return None;
                 }
                 self.seen_request = true;
@@ -198,7 +216,10 @@ where
 {
     type Error = io::Error;
 
-    fn send(&mut self, item: TxJsonRpcMessage<RoleServer>) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let write = self.write.clone();
         let in_flight = self.in_flight.clone();
         let ended = self.ended.clone();
@@ -269,7 +290,10 @@ where
     }
 }
 
-async fn put<W: AsyncWrite + Unpin>(write: &AsyncMutex<W>, item: &TxJsonRpcMessage<RoleServer>) -> io::Result<()> {
+async fn put<W: AsyncWrite + Unpin>(
+    write: &AsyncMutex<W>,
+    item: &TxJsonRpcMessage<RoleServer>,
+) -> io::Result<()> {
     let mut line = serde_json::to_vec(item)?;
     line.push(b'\n');
     let mut write = write.lock().await;

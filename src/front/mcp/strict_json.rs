@@ -30,7 +30,11 @@ pub(super) fn check(line: &[u8]) -> Result<(), Fault> {
     outcome.map_err(|error| {
         let text = error.to_string();
         if text.starts_with(SHAPE) {
-            if text.contains("key") { Fault::Shape("a key stands twice in one object") } else { Fault::Shape("it is nested deeper than 64 levels") }
+            if text.contains("key") {
+                Fault::Shape("a key stands twice in one object")
+            } else {
+                Fault::Shape("it is nested deeper than 64 levels")
+            }
         } else {
             Fault::Syntax
         }
@@ -101,7 +105,11 @@ mod tests {
     #[test]
     fn duplicate_keys_are_found_at_any_depth_and_in_any_spelling() {
         for line in [r#"{"a":1,"a":2}"#, r#"{"x":[{"a":1,"b":{"c":1,"c":1}}]}"#, r#"{"a":1,"\u0061":2}"#] {
-            assert_eq!(check(line.as_bytes()), Err(Fault::Shape("a key stands twice in one object")), "{line}");
+            assert_eq!(
+                check(line.as_bytes()),
+                Err(Fault::Shape("a key stands twice in one object")),
+                "{line}"
+            );
         }
         assert_eq!(check(br#"{"a":{"b":1},"b":{"b":1e999,"c":123456789012345678901234567890}}"#), Ok(()));
     }

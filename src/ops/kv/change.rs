@@ -80,7 +80,8 @@ impl Operation for Write {
     type Output = Written;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mut target = target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
+        let mut target =
+            target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
         target.keys = input.data.0.keys().cloned().collect();
         Ok(target)
     }
@@ -206,8 +207,11 @@ impl Operation for Rollback {
         let mount = look.place().mount(input.mount.as_ref())?;
         let path = look.place().path(&input.path)?;
         let kv = look.kv(mount);
-        let (old, current) =
-            futures_util::future::try_join(kv.read(path.as_str(), Some(input.version.get())), kv.current(path.as_str())).await?;
+        let (old, current) = futures_util::future::try_join(
+            kv.read(path.as_str(), Some(input.version.get())),
+            kv.current(path.as_str()),
+        )
+        .await?;
         let mut preview = preview_write(&current, old.data.expose());
         preview.verb = "ROLLBACK";
         let from = preview.version.map(|version| format!("from version {version} ")).unwrap_or_default();
@@ -257,8 +261,11 @@ impl Operation for Delete {
     type Output = Affected;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let needs: &[(&str, &[&str])] =
-            if input.versions.is_some() { &[("delete", &["create", "update"])] } else { &[("data", &["delete"])] };
+        let needs: &[(&str, &[&str])] = if input.versions.is_some() {
+            &[("delete", &["create", "update"])]
+        } else {
+            &[("data", &["delete"])]
+        };
         target(&input.path, input.mount.as_ref(), place, needs)
     }
 
@@ -271,7 +278,11 @@ impl Operation for Delete {
             (_, Current::Absent) => return Err(Error::NotFound),
             (Some(versions), _) => format!("versions {}, can be undeleted", list(versions)),
             (None, Current::Gone(version)) => {
-                return Err(Error::VersionGone { version: *version, state: "deleted or destroyed already", remedy: "Name other versions, or leave it." });
+                return Err(Error::VersionGone {
+                    version: *version,
+                    state: "deleted or destroyed already",
+                    remedy: "Name other versions, or leave it.",
+                });
             }
             (None, Current::Present(read)) => match read.version {
                 Some(version) => format!("version {version}, can be undeleted"),
@@ -380,7 +391,12 @@ impl Operation for Destroy {
 }
 
 /// Vault accepts any number; a human is shown only versions that exist, and what state they are in.
-async fn preview_versions(verb: &'static str, end: &str, input: &VersionsInput, look: Look<'_>) -> Result<Preview, Error> {
+async fn preview_versions(
+    verb: &'static str,
+    end: &str,
+    input: &VersionsInput,
+    look: Look<'_>,
+) -> Result<Preview, Error> {
     let mount = look.place().mount(input.mount.as_ref())?;
     let path = look.place().path(&input.path)?;
     let metadata = match look.kv(mount).metadata(path.as_str()).await {
@@ -397,7 +413,11 @@ async fn preview_versions(verb: &'static str, end: &str, input: &VersionsInput, 
         match metadata.versions.get(&version.to_string()) {
             None => return Err(Error::input("versions", format!("there is no version {version}"))),
             Some(info) if info.destroyed => {
-                return Err(Error::VersionGone { version, state: "destroyed", remedy: "Its content is gone for good; name other versions." });
+                return Err(Error::VersionGone {
+                    version,
+                    state: "destroyed",
+                    remedy: "Its content is gone for good; name other versions.",
+                });
             }
             Some(_) => {}
         }

@@ -5,7 +5,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Written, change::{Cas, check_cas}, preview_merge, target};
+use super::{
+    Written,
+    change::{Cas, check_cas},
+    preview_merge, target,
+};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
@@ -120,7 +124,8 @@ impl Operation for Generate {
     type Output = Written;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mut target = target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
+        let mut target =
+            target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
         target.keys = vec![input.key.as_str().to_owned()];
         Ok(target)
     }
@@ -186,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_random_text_has_its_length_and_only_its_characters() {
-        for charset in [Charset::Alphanumeric, Charset::Hex, Charset::Digits, Charset::Base64url, Charset::Symbols] {
+        for charset in
+            [Charset::Alphanumeric, Charset::Hex, Charset::Digits, Charset::Base64url, Charset::Symbols]
+        {
             let text = random_text(1024, charset).unwrap();
             assert_eq!(text.len(), 1024);
             assert!(text.bytes().all(|byte| charset.characters().contains(&byte)), "{charset:?}");

@@ -107,7 +107,8 @@ pub(crate) fn page(mut names: Vec<String>, limit: usize, cursor: Option<&str>, s
     names.sort_unstable();
     let from = cursor.map_or(0, |cursor| names.partition_point(|name| name.as_str() <= cursor));
     let rest = names.len().saturating_sub(from);
-    let mut listed = Listed { keys: Vec::with_capacity(rest.min(limit)), unusable: Vec::new(), next_cursor: None };
+    let mut listed =
+        Listed { keys: Vec::with_capacity(rest.min(limit)), unusable: Vec::new(), next_cursor: None };
     let mut last = None;
     for name in names.drain(from..).take(limit) {
         if rest > limit {
@@ -189,7 +190,9 @@ impl Operation for Read {
         let mount = look.place().mount(input.mount.as_ref())?;
         let path = look.place().path(&input.path)?;
         let read = look.kv(mount).read(path.as_str(), input.version.map(Version::get)).await?;
-        let wanted = |key: &String| input.keys.as_ref().is_none_or(|keys| keys.iter().any(|name| name.as_str() == key));
+        let wanted = |key: &String| {
+            input.keys.as_ref().is_none_or(|keys| keys.iter().any(|name| name.as_str() == key))
+        };
         Ok(reveal_preview(read.data.keys().into_iter().filter(wanted).collect(), read.version))
     }
 
@@ -286,7 +289,12 @@ impl Operation for Metadata {
             .into_iter()
             .filter_map(|(number, info)| {
                 let deleted = Some(info.deletion_time).filter(|time| !time.is_empty());
-                Some(VersionState { number: number.parse().ok()?, created: info.created_time, deleted, destroyed: info.destroyed })
+                Some(VersionState {
+                    number: number.parse().ok()?,
+                    created: info.created_time,
+                    deleted,
+                    destroyed: info.destroyed,
+                })
             })
             .collect();
         versions.sort_unstable_by_key(|version| version.number);
@@ -393,7 +401,8 @@ impl<'de> Deserialize<'de> for ValueName {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let (path, key) = text.split_once('#').ok_or_else(|| D::Error::custom("give path#key"))?;
         Ok(Self {
-            path: SecretPath::parse(path).map_err(|fault| D::Error::custom(format!("{}{fault}", crate::names::PATH_MARK)))?,
+            path: SecretPath::parse(path)
+                .map_err(|fault| D::Error::custom(format!("{}{fault}", crate::names::PATH_MARK)))?,
             key: KeyName::parse(key).map_err(D::Error::custom)?,
         })
     }
