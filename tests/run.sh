@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Every test there is, against the real things: tests/run.sh [STAGE…]
+#
+#   rust        cargo test over the embedded dev Vault
+#   vault       the same integration tests over a real Vault
+#   python      the MCP SDK for Python, 1.x and 2.x, over a real Vault
+#   inspector   the MCP Inspector's command line
+#   claude      Claude Code's `claude mcp add|get|list`
+#   install     install.sh, as a newcomer runs it
+#   checks      formatting, lints, licences, generated files; not among the default stages
+#
+# What is missing is installed: Debian packages (as root or with sudo), the rest below
+# ${XDG_CACHE_HOME:-~/.cache}/vault-mcp/, where a second run finds it. Nothing is installed globally else.
+# A server or client that cannot be had is left out and named at the end; with CI=true that is a failure.
+# The last line is always `N passed, M failed` (and `, K skipped`), and the exit code says the same.
+set -uo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top" || exit 1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/vault-mcp
+logs=$(mktemp -d)
+mkdir -p "$cache"
+
+passed=0 failed=0 skipped=0
+left_out=() broken=() times=()
+
+say() { printf '\n== %s\n' "$*"; }
+in_ci() { [ "${CI:-}" = true ] || [ "${CI:-}" = 1 ]; }
+
+# count PASSED FAILED SKIPPED
+count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
+
+# A part of the suite that cannot run here: leave_out WHAT WHY
+leave_out() {
+  printf 'left out: %s (%s)\n' "$1" "$2"
+  left_out+=("$1: $2")
+  if in_ci; then count 0 1 0; fi
+}
+
+# A runner that failed without a failed test to show for it: broke WHAT
+broke() {
+  printf 'broken: %s\n' "$1"
+  broken+=("$1")
+  count 0 1 0
+}
+
+key() { cat "$@" | cksum | cut -d ' ' -f 1; }
+
+# ---- what the stages need --------------------------------------------------------------------------------
+
+debian() { # debian PROGRAM=PACKAGE…
+  local pair missing=() as=()
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+  done
+  if [ "${#missing[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then return 0; fi
+  [ "$(id -u)" -eq 0 ] || as=(sudo -n)
+  printf 'installing from Debian: %s\n' "${missing[*]}"
+  "${as[@]}" apt-get update -qq </dev/null &&
+    DEBIAN_FRONTEND=noninteractive "${as[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+      </dev/null >/dev/null ||
+    printf 'apt-get could not install %s\n' "${missing[*]}"
+}
+
+# Prints the Python of a virtual environment that holds this requirements file.
+python_with() {
+  local wanted=$1 folder
+  folder=$cache/python-$(key "$wanted")
+  if ! [ -e "$folder/whole" ]; then
+    rm -rf "$folder"
+    python3 -m venv "$folder" >&2 &&
+      "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$wanted" </dev/null >&2 &&
+      touch "$folder/whole" || return 1
+  fi
+  printf '%s\n' "$folder/bin/python"
+}
+
+# Prints the folder of the npm programs that tests/clients/package.json pins.
+npm_programs() {
+  local folder
+  folder=$cache/npm-$(key tests/clients/package.json)
+  if ! [ -e "$folder/whole" ]; then
+    rm -rf "$folder"
+    mkdir -p "$folder" && cp tests/clients/package.json "$folder/" &&
+      npm install --prefix "$folder" --silent --no-audit --no-fund --no-package-lock </dev/null >&2 &&
+      touch "$folder/whole" || return 1
+  fi
+  printf '%s\n' "$folder/node_modules/.bin"
+}
+
+# A real Vault takes minutes to build on a new machine: begin at once, beside the other work.
+vault_job=
+vault_begin() {
+  [ -n "$vault_job" ] && return
+  tests/vault/build.sh </dev/null >"$logs/vault.path" 2>"$logs/vault.log" &
+  vault_job=$!
+}
+vault_path() {
+  vault_begin
+  wait "$vault_job" 2>/dev/null
+  real_vault=$(cat "$logs/vault.path")
+  [ -n "$real_vault" ] && return
+  cat "$logs/vault.log"
+  return 1
+}
+
+release=
+build_release() {
+  [ -n "$release" ] && return
+  say "release build"
+  cargo build --release --locked </dev/null || return 1
+  release=${CARGO_TARGET_DIR:-$top/target}/release/vault-mcp
+}
+
+# ---- the runners -----------------------------------------------------------------------------------------
+
+# cargo_test NAME ARGUMENT…: counts each test, and each test binary that ended without a result.
+cargo_test() {
+  local name=$1 log=$logs/$1.log status ran results sums
+  shift
+  cargo test --locked --no-fail-fast "$@" </dev/null 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  sums=$(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log")
+  # shellcheck disable=SC2086
+  count $sums
+  ran=$(grep -cE '^ +(Running|Doc-tests) ' "$log")
+  results=$(grep -c '^test result: ' "$log")
+  while [ "$ran" -gt "$results" ]; do
+    broke "$name: a test binary ended without a result"
+    ran=$((ran - 1))
+  done
+  if [ "$status" -ne 0 ] && [ "$(cut -d ' ' -f 2 <<<"$sums")" -eq 0 ] && [ "$ran" -eq "$results" ]; then
+    broke "$name: cargo test"
+  fi
+}
+
+# pytest_run NAME PYTHON FILE…
+pytest_run() {
+  local name=$1 python=$2 report=$logs/$1.xml sums
+  shift 2
+  env VAULT_MCP_BINARY="$release" VAULT_MCP_TEST_VAULT="${real_vault:-}" \
+    "$python" -B -m pytest -q -p no:cacheprovider --junitxml="$report" "$@" </dev/null
+  local status=$?
+  sums=$("$python" - "$report" <<'END'
+import sys, xml.etree.ElementTree as tree
+suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
+total = lambda name: sum(int(suite.get(name, 0)) for suite in suites)
+bad, skipped = total("failures") + total("errors"), total("skipped")
+print(max(total("tests") - bad - skipped, 0), bad, skipped)
+END
+  ) || sums=
+  if [ -z "$sums" ]; then
+    broke "$name: pytest left no report"
+    return
+  fi
+  # shellcheck disable=SC2086
+  count $sums
+  if [ "$status" -ne 0 ] && [ "$(cut -d ' ' -f 2 <<<"$sums")" -eq 0 ]; then broke "$name: pytest"; fi
+}
+
+# check NAME COMMAND…: one test, passed when the command succeeds.
+check() {
+  local name=$1
+  shift
+  if "$@" </dev/null; then
+    printf 'ok: %s\n' "$name"
+    count 1 0 0
+  else
+    printf 'FAILED: %s\n' "$name"
+    broken+=("$name")
+    count 0 1 0
+  fi
+}
+
+# ---- the stages ------------------------------------------------------------------------------------------
+
+deny_version=0.20.2
+cargo_deny() {
+  local root=$cache/cargo-deny-$deny_version
+  if ! [ -x "$root/bin/cargo-deny" ]; then
+    # No optimising: 80 seconds instead of five minutes, and it runs for one.
+    CARGO_TARGET_DIR=$logs/deny CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=1 \
+      cargo install --quiet --locked --debug --version "$deny_version" --root "$root" cargo-deny || return 1
+    rm -rf "$logs/deny"
+  fi
+  "$root/bin/cargo-deny" --locked check bans licenses sources
+}
+
+stage_checks() {
+  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+  cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+  check "cargo fmt" cargo fmt --check
+  check "cargo clippy" cargo clippy --all-targets --locked -- -D warnings
+  check "cargo deny" cargo_deny
+}
+
+stage_rust() {
+  debian tmux=tmux script=bsdutils git=git
+  env_without_vault cargo_test rust
+}
+
+# The embedded Vault is used where no other is named.
+env_without_vault() {
+  local VAULT_MCP_TEST_VAULT='' TEST_VAULT_ADDR TEST_VAULT_TOKEN
+  unset TEST_VAULT_ADDR TEST_VAULT_TOKEN
+  export VAULT_MCP_TEST_VAULT
+  "$@"
+}
+
+stage_vault() {
+  debian tmux=tmux script=bsdutils git=git
+  if ! vault_path; then
+    leave_out "the suite over a real Vault" "none can be had"
+    return
+  fi
+  printf 'over %s\n' "$real_vault"
+  VAULT_MCP_TEST_VAULT=$real_vault cargo_test vault --test '*'
+}
+
+stage_python() {
+  python_ready || return
+  local python major
+  for major in 1 2; do
+    say "the MCP SDK for Python $major.x"
+    if python=$(python_with "tests/clients/requirements-$major.txt"); then
+      pytest_run "python-$major" "$python" tests/clients/test_sdk.py
+    else
+      leave_out "the MCP SDK for Python $major.x" "pip cannot install it"
+    fi
+  done
+}
+
+# A release build, a Vault (the embedded one if need be) and a Python that can make virtual environments.
+python_ready() {
+  if ! build_release; then
+    broke "release build"
+    return 1
+  fi
+  # Debian keeps the half of `venv` that matters in a package without a program of its own.
+  python3 -c "import ensurepip, venv" 2>/dev/null || debian ensurepip=python3-venv
+  if ! vault_path; then leave_out "a real Vault below the clients" "none can be had"; fi
+}
+
+npm_stage() { # npm_stage WHAT FILE
+  python_ready || return
+  local python programs
+  if ! programs=$(npm_programs); then
+    leave_out "$1" "npm cannot install it"
+  elif ! python=$(python_with tests/clients/requirements-2.txt); then
+    leave_out "$1" "pip cannot install pytest"
+  else
+    VAULT_MCP_NPM_PROGRAMS=$programs pytest_run "$stage" "$python" "$2"
+  fi
+}
+stage_inspector() { npm_stage "the MCP Inspector" tests/clients/test_inspector.py; }
+stage_claude() { npm_stage "Claude Code" tests/clients/test_claude.py; }
+
+stage_install() {
+  python_ready || return
+  local python
+  if python=$(python_with tests/clients/requirements-2.txt); then
+    pytest_run install "$python" tests/clients/test_install.py
+  else
+    leave_out "install.sh" "pip cannot install pytest"
+  fi
+}
+
+# ---- all together ----------------------------------------------------------------------------------------
+
+known="checks rust vault python inspector claude install"
+stages=("$@")
+[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude install)
+for stage in "${stages[@]}"; do
+  case " $known " in
+    *" $stage "*) ;;
+    *)
+      printf 'there is no stage %s; there are: %s\n0 passed, 1 failed\n' "$stage" "$known"
+      exit 2
+      ;;
+  esac
+done
+real_vault=
+case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' install '*) vault_begin ;; esac
+
+for stage in "${stages[@]}"; do
+  say "$stage"
+  start=$SECONDS
+  "stage_$stage"
+  times+=("$stage $((SECONDS - start)) s")
+  printf -- '-- %s: %s s\n' "$stage" "$((SECONDS - start))"
+done
+
+say "result"
+printf 'time: %s\n' "${times[@]}"
+[ "${#left_out[@]}" -eq 0 ] || printf 'left out: %s\n' "${left_out[@]}"
+[ "${#broken[@]}" -eq 0 ] || printf 'broken: %s\n' "${broken[@]}"
+rm -rf "$logs"
+
+line="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || line="$line, $skipped skipped"
+printf '%s\n' "$line"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
