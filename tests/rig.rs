@@ -178,3 +178,15 @@ fn ancestors(id: u32) -> Vec<u32> {
     };
     std::iter::successors(Some(id), parent).collect()
 }
+
+#[test]
+fn a_vault_behind_tls_speaks_tls() {
+    use std::io::{Read as _, Write as _};
+    let Some((vault, authority)) = Vault::with_tls() else { return };
+    assert!(std::fs::read_to_string(authority).unwrap().contains("BEGIN CERTIFICATE"));
+    let mut plain = std::net::TcpStream::connect(vault.address.trim_start_matches("https://")).unwrap();
+    plain.write_all(b"GET /v1/sys/health HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = plain.read_to_string(&mut answer);
+    assert!(answer.contains("HTTP request to an HTTPS server"), "{answer:?}");
+}

@@ -18,8 +18,10 @@ use super::{
     wait_until,
 };
 
-/// The program under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_vault-mcp");
+/// The program under test: `VAULT_MCP_TEST_BINARY` if it is set, a release build say, else what cargo built.
+pub fn binary() -> String {
+    std::env::var("VAULT_MCP_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vault-mcp").to_owned())
+}
 
 /// A person's home for one test: gone when dropped. Servers that shall see each other (an approver, a second
 /// server on the same audit log) share one `Home`.
@@ -120,7 +122,7 @@ impl Launch {
 
     /// The command as it would be started, for tests of subcommands: `launch.command().output()`.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(&self.arguments).env_clear().envs(self.environment.iter().cloned());
         command.current_dir(self.home.work());
         command
@@ -143,7 +145,7 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{BINARY} does not start: {error}"));
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", binary()));
         let stdout = child.stdout.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let (lines_in, lines) = channel();

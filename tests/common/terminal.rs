@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     PATIENCE,
-    server::{BINARY, Launch},
+    server::{Launch, binary},
     unique, wait_until,
 };
 
@@ -57,7 +57,7 @@ impl Terminal {
         command.args(["new-session", "-d", "-x", "160", "-y", "50", "-c"]).arg(launch.at().work());
         command.args(["env", "-i", "TERM=tmux"]);
         command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
-        command.arg(BINARY).args(arguments).env_remove("TMUX");
+        command.arg(binary()).args(arguments).env_remove("TMUX");
         let status = command.status().unwrap();
         assert!(status.success(), "tmux does not start: {status}");
         Self { kind: Kind::Tmux { socket, _folder: folder } }
@@ -66,8 +66,7 @@ impl Terminal {
     /// The program in a tty of util-linux' `script`, a child of this process.
     pub fn inside(launch: &Launch) -> Self {
         let (environment, arguments) = launch.parts();
-        let line = std::iter::once(BINARY).chain(arguments.iter().map(String::as_str));
-        let line = line.map(quoted).collect::<Vec<_>>().join(" ");
+        let line = std::iter::once(&binary()).chain(&arguments).map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         let mut child = Command::new("script")
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env_clear()

@@ -11,7 +11,8 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::OnceLock,
     time::Duration,
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{
     PATIENCE, Reply, http,
-    server::{BINARY, Home},
+    server::{Home, binary},
     unique, wait_until,
 };
 
@@ -73,32 +74,14 @@ impl Vault {
     /// `vault server -dev` on a free port. It takes the port above as well, so a start may fail: then again.
     pub fn real(program: &str) -> Self {
         for _ in 0..5 {
-            let home = Home::new();
-            let root = unique("root");
-            let port = two_free_ports();
-            let listen = format!("127.0.0.1:{port}");
-            let mut command = watched(program, &home);
-            command.args(["server", "-dev", "-dev-no-store-token"]);
-            command.arg(format!("-dev-root-token-id={root}")).arg(format!("-dev-listen-address={listen}"));
-            command.env_clear().env("HOME", home.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
-            let (mut keeper, server, stdout) = start(&mut command);
-            drain(stdout);
-            let mut vault = Self {
-                address: format!("http://{listen}"),
-                root,
-                kind: Kind::Real,
-                keeper: None,
-                server: Some(server),
-                home: Some(home),
-            };
+            let (mut vault, _) = Self::launch(program, false);
             let up = wait_until("a Vault that is up, or its end", PATIENCE, || {
-                if keeper.try_wait().unwrap().is_some() {
+                if vault.has_ended() {
                     return Some(false);
                 }
                 let reply = http::try_http("GET", &vault.url("sys/health"), &[], None);
                 matches!(reply, Ok(Reply { status: 200, .. })).then_some(true)
             });
-            vault.keeper = Some(keeper);
             // Somebody else's server may have taken the port: ours knows the token.
             if up && vault.get("auth/token/lookup-self").status == 200 {
                 return vault;
@@ -107,11 +90,57 @@ impl Vault {
         panic!("{program} does not start; try `{program} server -dev` by hand");
     }
 
+    /// A real Vault behind TLS, and the file of the authority that signed its certificate; `None` where the tests
+    /// run over the embedded one, which has no TLS. Nothing here can look into it: `ureq` is built without TLS.
+    pub fn with_tls() -> Option<(Self, PathBuf)> {
+        let program = std::env::var("VAULT_MCP_TEST_VAULT").ok().filter(|program| !program.is_empty())?;
+        for _ in 0..5 {
+            let (mut vault, folder) = Self::launch(&program, true);
+            let authority = folder.join("vault-ca.pem");
+            let up = wait_until("a Vault behind TLS, or its end", PATIENCE, || {
+                if vault.has_ended() {
+                    return Some(false);
+                }
+                let listens = TcpStream::connect(vault.address.trim_start_matches("https://")).is_ok();
+                (listens && authority.exists()).then_some(true)
+            });
+            if up {
+                return Some((vault, authority));
+            }
+        }
+        panic!("{program} does not start; try `{program} server -dev-tls` by hand");
+    }
+
+    fn launch(program: &str, tls: bool) -> (Self, PathBuf) {
+        let home = Home::new();
+        let folder = home.work();
+        let root = unique("root");
+        let listen = format!("127.0.0.1:{}", two_free_ports());
+        let mut command = watched(program, &home);
+        command.args(["server", "-dev-no-store-token"]);
+        if tls {
+            command.arg("-dev-tls").arg(format!("-dev-tls-cert-dir={}", folder.display()));
+        } else {
+            command.arg("-dev");
+        }
+        command.arg(format!("-dev-root-token-id={root}")).arg(format!("-dev-listen-address={listen}"));
+        command.env_clear().env("HOME", home.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        let (keeper, server, stdout) = start(&mut command);
+        drain(stdout);
+        let address = format!("{}://{listen}", if tls { "https" } else { "http" });
+        let (keeper, server, home) = (Some(keeper), Some(server), Some(home));
+        (Self { address, root, kind: Kind::Real, keeper, server, home }, folder)
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.keeper.as_mut().is_none_or(|keeper| keeper.try_wait().unwrap().is_some())
+    }
+
     /// The product's own, on a port that it chooses itself.
     pub fn embedded() -> Self {
         let home = Home::new();
         let root = unique("root");
-        let mut command = watched(BINARY, &home);
+        let mut command = watched(&binary(), &home);
         command.args(["dev", "--listen", "127.0.0.1:0", "--root-token", &root]);
         command.env_clear().envs(home.environment());
         let (keeper, server, mut stdout) = start(&mut command);
