@@ -66,7 +66,11 @@ impl Terminal {
     /// The program in a tty of util-linux' `script`, a child of this process.
     pub fn inside(launch: &Launch) -> Self {
         let (environment, arguments) = launch.parts();
-        let line = std::iter::once(&binary()).chain(&arguments).map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        let line = std::iter::once(&binary())
+            .chain(&arguments)
+            .map(|word| quoted(word))
+            .collect::<Vec<_>>()
+            .join(" ");
         let mut child = Command::new("script")
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env_clear()
