@@ -151,7 +151,7 @@ async def test_an_update_says_what_changes(connected, vault, subject, era):
         data = {"same": "1", "old": "4", "new": "5"}
         assert (await session.call("kv_write", path="app", data=data, cas=1)).ok["version"] == 2
         message = session.asked[0]["message"]
-        assert message.startswith(f"UPDATE secret/mcp/{subject}/app")
+        assert message.startswith(f"REPLACE secret/mcp/{subject}/app") and "version 1" in message
         for sign in ["+ new", "~ old", "- gone"]:
             assert sign in message
         refused(await session.call("kv_write", path="app", data={"k": "v"}, cas=1), "conflict")
