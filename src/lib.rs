@@ -53,6 +53,7 @@ pub mod broker;
 pub mod caller;
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod error;
 pub mod front;
 pub mod names;

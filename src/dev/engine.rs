@@ -1,0 +1,135 @@
+//! The seam between the core and what is mounted in it.
+//!
+//! The core routes, checks the token and the policies, and wraps; an engine only knows its own paths and
+//! keeps its own data. A new type of mount is one module that implements [`Engine`] and one arm in
+//! [`secrets`] or [`auth`].
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::{
+    approle::AppRole,
+    kv1::Kv1,
+    kv2::Kv2,
+    userpass::Userpass,
+    wire::{Answer, Object, Op},
+};
+
+/// One call to an engine: allowed already, its path relative to the mount.
+pub(super) struct Call<'a> {
+    pub(super) op: Op,
+    pub(super) path: &'a str,
+    pub(super) data: &'a Object,
+    pub(super) now: DateTime<Utc>,
+    /// The mount's own path, `secret/` or `auth/approle/`.
+    pub(super) mount: &'a str,
+    /// Who calls, for engines that record it.
+    pub(super) caller: Caller<'a>,
+}
+
+/// The calling token as far as an engine may know it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Caller<'a> {
+    pub(super) display_name: &'a str,
+    pub(super) entity_id: &'a str,
+    pub(super) client_id: &'a str,
+}
+
+/// What is mounted: keeps its data, answers its paths.
+pub(super) trait Engine: Send {
+    /// Whether the thing at `path` exists, where the engine tells a create from an update; else `None`.
+    fn exists(&self, path: &str) -> Option<bool>;
+
+    /// Whether `path` is open to callers without a token (a login).
+    fn is_open(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Answers one call.
+    fn handle(&mut self, call: &Call<'_>) -> Answer;
+}
+
+/// Why a mount could not be made.
+pub(super) enum Refused {
+    /// No Vault has such an engine.
+    Unknown,
+    /// A real Vault has it, this one does not.
+    NotHere,
+    /// The options do not fit the engine; the text says how.
+    Options(String),
+}
+
+/// A secrets engine by its type, and the type and options to show for it.
+pub(super) fn secrets(
+    kind: &str,
+    options: Option<&Object>,
+) -> Result<(Box<dyn Engine>, String, Value), Refused> {
+    let version = options.and_then(|options| options.get("version")).and_then(Value::as_str);
+    let shown = |version: &str| {
+        let mut options = options.cloned().unwrap_or_default();
+        options.insert("version".to_owned(), json!(version));
+        Value::Object(options)
+    };
+    match (kind, version) {
+        ("kv-v2", _) | ("kv", Some("2")) => Ok((Box::new(Kv2::default()), "kv".to_owned(), shown("2"))),
+        ("kv-v1", _) | ("kv", Some("1")) => Ok((Box::new(Kv1::default()), "kv".to_owned(), shown("1"))),
+        ("kv", None | Some("")) => {
+            let shown = options.cloned().map_or(Value::Null, Value::Object);
+            Ok((Box::new(Kv1::default()), "kv".to_owned(), shown))
+        }
+        ("kv", Some(other)) => Err(Refused::Options(format!("no K/V engine of version {other:?}"))),
+        (known, Some(_)) if ABSENT_SECRETS.contains(&known) => {
+            Err(Refused::Options(format!("secrets engine {known:?} does not allow setting a version")))
+        }
+        (known, _) if ABSENT_SECRETS.contains(&known) => Err(Refused::NotHere),
+        _ => Err(Refused::Unknown),
+    }
+}
+
+/// An auth method by its type.
+pub(super) fn auth(kind: &str) -> Result<Box<dyn Engine>, Refused> {
+    match kind {
+        "approle" => Ok(Box::new(AppRole::default())),
+        "userpass" => Ok(Box::new(Userpass::default())),
+        known if ABSENT_AUTH.contains(&known) => Err(Refused::NotHere),
+        _ => Err(Refused::Unknown),
+    }
+}
+
+const ABSENT_SECRETS: &[&str] = &[
+    "aws",
+    "azure",
+    "consul",
+    "database",
+    "gcp",
+    "gcpkms",
+    "kubernetes",
+    "ldap",
+    "mongodbatlas",
+    "nomad",
+    "openldap",
+    "pki",
+    "rabbitmq",
+    "ssh",
+    "terraform",
+    "totp",
+    "transit",
+];
+
+const ABSENT_AUTH: &[&str] = &[
+    "alicloud",
+    "aws",
+    "azure",
+    "cert",
+    "cf",
+    "gcp",
+    "github",
+    "jwt",
+    "kerberos",
+    "kubernetes",
+    "ldap",
+    "oci",
+    "oidc",
+    "okta",
+    "radius",
+];

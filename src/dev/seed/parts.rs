@@ -1,0 +1,173 @@
+//! The parts of the sample content, one function each.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{AppRoleLogin, PolicyToken, Report, Seed, SeedError, Server, UserpassLogin, data, text};
+
+/// Sample secrets: two versions of one, a nested folder, a soft-deleted one, one with other types.
+pub(super) async fn kv2(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let Seed { mount, prefix, subject, .. } = what;
+    server
+        .mount(
+            &format!("sys/mounts/{mount}"),
+            json!({ "type": "kv", "description": "sample secrets", "options": { "version": "2" } }),
+        )
+        .await?;
+    let first = json!({
+        "DB_HOST": "db.example.test",
+        "DB_PORT": "5432",
+        "DB_USER": "myapp",
+        "DB_PASSWORD": "sample-only-first-password",
+        "API_KEY": "sample-only-api-key-0001",
+    });
+    let second = json!({
+        "DB_HOST": "db.example.test",
+        "DB_PORT": "5432",
+        "DB_USER": "myapp",
+        "DB_PASSWORD": "sample-only-second-password",
+        "API_KEY": "sample-only-api-key-0001",
+        "LOG_LEVEL": "info",
+    });
+    let secrets = [
+        ("myapp", vec![first, second], json!({ "owner": "sample", "stage": "dev" })),
+        (
+            "webshop",
+            vec![
+                json!({ "STRIPE_KEY": "sample-only-not-a-stripe-key", "SESSION_SECRET": "sample-only-session" }),
+            ],
+            Value::Null,
+        ),
+        (
+            "team/ci/deploy",
+            vec![json!({ "REGISTRY_USER": "ci", "REGISTRY_TOKEN": "sample-only-registry-token" })],
+            Value::Null,
+        ),
+        (
+            "team/ci/typed",
+            vec![
+                json!({ "retries": 3, "ratio": 0.5, "on": true, "hosts": ["a.test", "b.test"], "none": null }),
+            ],
+            Value::Null,
+        ),
+        ("retired", vec![json!({ "OLD_TOKEN": "sample-only-old-token" })], Value::Null),
+    ];
+    for (name, versions, metadata) in secrets {
+        let path = format!("{prefix}/{subject}/{name}");
+        for version in versions {
+            server.post(&format!("{mount}/data/{path}"), data(version)).await?;
+        }
+        if !metadata.is_null() {
+            server.post(&format!("{mount}/metadata/{path}"), json!({ "custom_metadata": metadata })).await?;
+        }
+        report.secrets.push(format!("{mount}/{path}"));
+    }
+    // Soft-deleted: it can be undeleted, and a read says that it is gone.
+    server.send(Method::DELETE, &format!("{mount}/data/{prefix}/{subject}/retired"), &Value::Null).await?;
+    Ok(())
+}
+
+/// A mount of version 1 with one secret.
+pub(super) async fn kv1(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let Seed { mount_v1, prefix, subject, .. } = what;
+    server
+        .mount(
+            &format!("sys/mounts/{mount_v1}"),
+            json!({ "type": "kv", "description": "sample secrets, version 1", "options": { "version": "1" } }),
+        )
+        .await?;
+    let path = format!("{mount_v1}/{prefix}/{subject}/legacy");
+    server.post(&path, json!({ "LEGACY_TOKEN": "sample-only-legacy-token" })).await?;
+    report.secrets.push(path);
+    Ok(())
+}
+
+/// Two policies for the subject's own tree, and a token with each.
+pub(super) async fn policies(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let subject = &what.subject;
+    for (name, text) in [
+        (format!("mcp-agent-{subject}"), agent_policy(what)),
+        (format!("mcp-readonly-{subject}"), readonly_policy(what)),
+    ] {
+        server.post(&format!("sys/policies/acl/{name}"), json!({ "policy": text })).await?;
+        report.policies.push(name);
+    }
+    for policy in &report.policies {
+        let answer = server
+            .post(
+                "auth/token/create",
+                json!({ "policies": [policy], "ttl": what.token_ttl, "display_name": policy }),
+            )
+            .await?;
+        report
+            .tokens
+            .push(PolicyToken { policy: policy.clone(), token: super::text(&answer, "/auth/client_token") });
+    }
+    Ok(())
+}
+
+/// What any agent's token needs about itself.
+const SELF: &str = r#"
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+path "sys/capabilities-self" { capabilities = ["update"] }
+"#;
+
+fn agent_policy(what: &Seed) -> String {
+    let Seed { mount, mount_v1, prefix, subject, .. } = what;
+    let tree = format!("{prefix}/{subject}");
+    format!(
+        r#"# Reads and writes in its own tree, nothing else.
+path "{mount}/data/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete"] }}
+path "{mount}/metadata/{tree}" {{ capabilities = ["list"] }}
+path "{mount}/metadata/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete", "list"] }}
+path "{mount}/delete/{tree}/*" {{ capabilities = ["update"] }}
+path "{mount}/undelete/{tree}/*" {{ capabilities = ["update"] }}
+path "{mount}/destroy/{tree}/*" {{ capabilities = ["update"] }}
+path "{mount}/subkeys/{tree}/*" {{ capabilities = ["read"] }}
+path "{mount_v1}/{tree}" {{ capabilities = ["list"] }}
+path "{mount_v1}/{tree}/*" {{ capabilities = ["create", "read", "update", "delete", "list"] }}
+{SELF}"#
+    )
+}
+
+fn readonly_policy(what: &Seed) -> String {
+    let Seed { mount, mount_v1, prefix, subject, .. } = what;
+    let tree = format!("{prefix}/{subject}");
+    format!(
+        r#"# Reads in its own tree, writes nothing.
+path "{mount}/data/{tree}/*" {{ capabilities = ["read"] }}
+path "{mount}/metadata/{tree}" {{ capabilities = ["list"] }}
+path "{mount}/metadata/{tree}/*" {{ capabilities = ["read", "list"] }}
+path "{mount}/subkeys/{tree}/*" {{ capabilities = ["read"] }}
+path "{mount_v1}/{tree}" {{ capabilities = ["list"] }}
+path "{mount_v1}/{tree}/*" {{ capabilities = ["read", "list"] }}
+{SELF}"#
+    )
+}
+
+/// AppRole with one role that gets the agent's policy.
+pub(super) async fn approle(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let role = format!("mcp-{}", what.subject);
+    server.mount("sys/auth/approle", json!({ "type": "approle" })).await?;
+    let path = format!("auth/approle/role/{role}");
+    let policies = [format!("mcp-agent-{}", what.subject)];
+    server.post(&path, json!({ "token_policies": policies, "token_ttl": what.token_ttl })).await?;
+    let role_id = text(&server.get(&format!("{path}/role-id")).await?, "/data/role_id");
+    let secret_id = text(&server.post(&format!("{path}/secret-id"), json!({})).await?, "/data/secret_id");
+    report.approle = Some(AppRoleLogin { mount: "approle".to_owned(), role, role_id, secret_id });
+    Ok(())
+}
+
+/// Userpass with one user that gets the agent's policy.
+pub(super) async fn userpass(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let (user, password) = (what.subject.to_lowercase(), "sample-only-password");
+    server.mount("sys/auth/userpass", json!({ "type": "userpass" })).await?;
+    let policies = [format!("mcp-agent-{}", what.subject)];
+    let body = json!({ "password": password, "token_policies": policies, "token_ttl": what.token_ttl });
+    server.post(&format!("auth/userpass/users/{user}"), body).await?;
+    report.userpass =
+        Some(UserpassLogin { mount: "userpass".to_owned(), user, password: password.to_owned() });
+    Ok(())
+}
