@@ -113,6 +113,8 @@ impl<'de> Visitor<'de> for Walk {
                 // A number, in its own text.
                 let number: String = entries.next_value()?;
                 if !number.parse::<f64>().is_ok_and(f64::is_finite) {
+                    // serde_json writes a plus into the exponent that was not there.
+                    let number = number.replace("e+", "e");
                     let text = format!("malformed JSON, invalid number syntax for '{number}'");
                     return Err(A::Error::custom(text));
                 }

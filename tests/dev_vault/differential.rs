@@ -1,0 +1,236 @@
+//! One script, two servers, the same answers.
+
+use std::{
+    collections::HashMap,
+    env,
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use vault_mcp::dev::{DevVault, Options, seed};
+
+use crate::{
+    client::{Ask, Got},
+    script::{Step, steps},
+};
+
+/// A `vault server -dev` that ends with the test.
+struct RealVault {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl RealVault {
+    async fn start(binary: &str) -> Self {
+        let address = free_address();
+        let child = Command::new(binary)
+            .args(["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root"])
+            .arg(format!("-dev-listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("VAULT_MCP_TEST_VAULT starts");
+        let mut vault = Self { child, address };
+        for _ in 0..200 {
+            if tokio::net::TcpStream::connect(address).await.is_ok()
+                && Ask::new("GET", "/v1/secret/config").token("root").send(address).await.status == 200
+            {
+                return vault;
+            }
+            assert!(vault.child.try_wait().unwrap().is_none(), "the real Vault ended at once");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the real Vault did not answer within 10 s");
+    }
+}
+
+impl Drop for RealVault {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A free port whose next one is free too: Vault takes both.
+fn free_address() -> SocketAddr {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        if address.port() < u16::MAX && TcpListener::bind(("127.0.0.1", address.port() + 1)).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// What a server's answers have given so far.
+#[derive(Default)]
+struct Kept(HashMap<&'static str, String>);
+
+impl Kept {
+    fn fill(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    }
+
+    async fn run(&mut self, step: &Step, to: SocketAddr) -> Got {
+        let mut ask = step.ask.clone();
+        ask.path = self.fill(&ask.path);
+        for (_, value) in &mut ask.headers {
+            *value = self.fill(value);
+        }
+        if let Some(body) = &mut ask.body {
+            *body = self.fill(&String::from_utf8_lossy(body)).into_bytes();
+        }
+        let got = ask.send(to).await;
+        for (name, pointer) in &step.keep {
+            self.0.insert(name, got.text_at(pointer));
+        }
+        got
+    }
+}
+
+/// What two answers must have in common: identifiers, times and the like are made equal.
+fn comparable(got: &Got, step: &Step) -> Value {
+    if step.status_only {
+        return json!({ "status": got.status });
+    }
+    let mut body: Value = serde_json::from_str(&got.text).unwrap_or_else(|_| json!(got.text));
+    // Go's redirects have a page of HTML.
+    if got.status == 307 {
+        body = Value::Null;
+    }
+    normalise("", &mut body);
+    json!({
+        "status": got.status,
+        "content-type": got.header("content-type").filter(|_| got.status != 307 && !got.text.is_empty()),
+        "location": got.header("location"),
+        "x-vault-namespace": got.header("x-vault-namespace"),
+        "cache-control": got.header("cache-control").filter(|_| got.status != 400),
+        "body": body,
+    })
+}
+
+fn normalise(key: &str, value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            for item in items.iter_mut() {
+                normalise(key, item);
+            }
+            // Secret ids have random accessors, so their order is random too.
+            if key == "keys" {
+                items.sort_by_key(Value::to_string);
+            }
+        }
+        Value::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                normalise(key, value);
+            }
+        }
+        Value::String(text) => {
+            if let Some(name) = placeholder(key, text) {
+                *value = json!(name);
+            }
+        }
+        Value::Number(number) => match key {
+            "creation_time" | "server_time_utc" | "last_renewal_time" => *value = json!("<seconds>"),
+            // Up to a minute may have passed on one side and not on the other.
+            "ttl" => *value = json!(number.as_i64().unwrap_or_default().div_euclid(60) + 1),
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+fn placeholder(key: &str, text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        return None;
+    }
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    match key {
+        "accessor" | "wrapped_accessor" => return Some("<accessor>"),
+        "client_id" => return Some("<client>"),
+        "cluster_name" => return Some("<cluster>"),
+        _ => {}
+    }
+    if text.starts_with("hvs.") {
+        return Some("<token>");
+    }
+    if text.len() == 36 && hex(text) && text.matches('-').count() == 4 {
+        return Some("<uuid>");
+    }
+    if chrono::DateTime::parse_from_rfc3339(text).is_ok() && !text.starts_with("0001") {
+        return Some("<time>");
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_vault_answers_the_same() {
+    let Some(binary) = env::var("VAULT_MCP_TEST_VAULT").ok().filter(|binary| !binary.is_empty()) else {
+        println!("skipped: VAULT_MCP_TEST_VAULT names no vault binary to compare with");
+        return;
+    };
+    let real = RealVault::start(&binary).await;
+    let embedded =
+        DevVault::start(Options { root_token: Some("root".to_owned()), ..Options::default() }).await.unwrap();
+
+    let (mut kept_real, mut kept_embedded) = (Kept::default(), Kept::default());
+    let mut differences = Vec::new();
+    let steps = steps();
+    for (number, step) in steps.iter().enumerate() {
+        let theirs = kept_real.run(step, real.address).await;
+        let ours = kept_embedded.run(step, embedded.address()).await;
+        let (theirs, ours) = (comparable(&theirs, step), comparable(&ours, step));
+        if theirs != ours {
+            let body = step.ask.body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned());
+            let body = body.unwrap_or_default().chars().take(200).collect::<String>();
+            differences.push(format!(
+                "{number}: {} {} {body}\n     real {theirs}\n embedded {ours}",
+                step.ask.method, step.ask.path,
+            ));
+        }
+    }
+    println!("{} requests compared", steps.len());
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sample_content_is_the_same_on_a_real_vault() {
+    let Some(binary) = env::var("VAULT_MCP_TEST_VAULT").ok().filter(|binary| !binary.is_empty()) else {
+        println!("skipped: VAULT_MCP_TEST_VAULT names no vault binary to compare with");
+        return;
+    };
+    let real = RealVault::start(&binary).await;
+    let embedded =
+        DevVault::start(Options { root_token: Some("root".to_owned()), ..Options::default() }).await.unwrap();
+    let http = crate::promises::http_client();
+    let what = seed::Seed::for_subject("alice");
+    let mut shown = Vec::new();
+    for address in [real.address, embedded.address()] {
+        let report = seed::seed(&format!("http://{address}"), "root", &http, &what).await.unwrap();
+        assert!(report.skipped.is_empty(), "{:?}", report.skipped);
+        let agent = &report.tokens[0].token;
+        let mut answers = Vec::new();
+        for (method, path) in [
+            ("LIST", "secret/metadata/mcp/alice"),
+            ("LIST", "secret/metadata/mcp/alice/team/ci"),
+            ("GET", "secret/data/mcp/alice/myapp"),
+            ("GET", "secret/data/mcp/alice/myapp?version=1"),
+            ("GET", "secret/data/mcp/alice/retired"),
+            ("GET", "secret/data/mcp/alice/team/ci/typed"),
+            ("GET", "secret/data/mcp/bob/myapp"),
+            ("LIST", "secret/metadata/mcp"),
+            ("LIST", "kv1/mcp/alice"),
+            ("GET", "kv1/mcp/alice/legacy"),
+            ("GET", "auth/token/lookup-self"),
+        ] {
+            let got = Ask::new(method, &format!("/v1/{path}")).token(agent).send(address).await;
+            let mut body = got.json();
+            normalise("", &mut body);
+            answers.push((path, got.status, body));
+        }
+        shown.push((report.secrets, report.policies, answers));
+    }
+    assert_eq!(shown[0], shown[1]);
+}
