@@ -3,6 +3,7 @@
 
 mod approve;
 pub mod audit;
+mod dev;
 mod serve;
 
 use std::{collections::BTreeMap, io::Write, process::ExitCode, sync::Arc};
@@ -30,6 +31,9 @@ struct Arguments {
     /// Set NAME=VALUE, as the environment would; for anything but secrets
     #[arg(short, long = "set", value_name = "NAME=VALUE", global = true)]
     set: Vec<String>,
+    /// Use an embedded Vault with sample content, in memory, gone at exit
+    #[arg(long)]
+    dev: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -42,6 +46,8 @@ enum Command {
     Audit(audit::Args),
     /// Print the effective settings and where each came from
     Config,
+    /// Run a Vault for trying out in the foreground, filled with sample content
+    Dev(dev::Arguments),
     /// Show the session: token, policies, time left, Vault's state
     Status,
 }
@@ -88,11 +94,12 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let config = Config::load(&layers)?;
     start_log(&config);
     match arguments.command {
-        None => serve::run(config),
+        None => serve::run(config, arguments.dev),
         Some(Command::Approve(arguments)) => approve::run(config, &arguments),
         Some(Command::Audit(arguments)) => {
             Ok(audit::run(arguments, &config.audit_path()?, &mut std::io::stdout().lock())?)
         }
+        Some(Command::Dev(arguments)) => dev::run(&config, arguments),
         Some(Command::Config) => print_config(&config),
         Some(Command::Status) => status(config),
     }

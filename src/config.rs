@@ -719,9 +719,17 @@ impl Config {
         self.vault_token = Setting { value: Some(token), source: Source::Argument };
     }
 
-    /// Marks the Vault as the embedded one.
-    pub fn set_dev(&mut self) {
+    /// Points the settings at the embedded Vault of this process, whatever the environment says.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn use_embedded(&mut self, url: &str, token: SecretText) -> Result<(), Error> {
+        let address = <Address as FromSetting>::parse(url).map_err(|fault| Error::config("--dev", fault))?;
+        self.vault_addr = Setting { value: address, source: Source::Argument };
+        self.vault_namespace = Setting { value: None, source: Source::Argument };
+        self.give_token(token);
         self.dev = true;
+        Ok(())
     }
 
     /// Whom stdio calls act for.

@@ -17,11 +17,13 @@ use crate::{
 };
 
 /// Serves one client until its input ends or a signal asks to stop.
-pub(super) fn run(config: Config) -> Result<ExitCode, Error> {
+pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
     let caller = local_caller(&config, Front::Stdio);
     let approval = *config.approval;
-    let broker = broker(config)?;
     runtime()?.block_on(async {
+        // Held until the session ends: the embedded Vault ends with it.
+        let _vault = if dev { Some(super::dev::embed(&mut config).await?) } else { None };
+        let broker = broker(config)?;
         let ended = CancellationToken::new();
         tokio::spawn(on_signal(ended.clone()));
         let approvers = if approval == Approval::Client {
@@ -47,7 +49,8 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Error> {
     })
 }
 
-async fn on_signal(ended: CancellationToken) {
+/// Waits for a signal that asks to end, then cancels `ended`.
+pub(super) async fn on_signal(ended: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut hangup), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::hangup()), signal(SignalKind::interrupt()))
