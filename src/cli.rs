@@ -76,6 +76,8 @@ fn harden() {
     }
     #[cfg(unix)]
     {
+        // Whatever this process makes is for this user alone, log files of other crates included.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     }
@@ -92,7 +94,7 @@ fn harden() {
 fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let layers = Layers::of_this_process(given(&arguments.set)?, false)?;
     let config = Config::load(&layers)?;
-    start_log(&config);
+    let _log_files = start_log(&config)?;
     match arguments.command {
         None => serve::run(config, arguments.dev),
         Some(Command::Approve(arguments)) => approve::run(config, &arguments),
@@ -131,18 +133,54 @@ fn given(set: &[String]) -> Result<BTreeMap<String, String>, Error> {
     set.iter().map(one).collect()
 }
 
-/// Log to standard error. rmcp, reqwest and vaultrs print arguments, URLs and bodies at their finer
-/// levels, so they are capped whatever `LOG_LEVEL` says.
-fn start_log(config: &Config) {
-    use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
-    let level = config.log_level.parse().unwrap_or(tracing::level_filters::LevelFilter::WARN);
-    let filter = Targets::new()
-        .with_default(tracing::level_filters::LevelFilter::WARN.min(level))
-        .with_target("vault_mcp", level);
+/// Log to standard error, and to a daily file in `LOG_DIR` where that is set. rmcp, reqwest and vaultrs
+/// print arguments, URLs and bodies at their finer levels, so they are capped whatever `LOG_LEVEL` says.
+/// The file is written out when the guard is dropped.
+fn start_log(config: &Config) -> Result<Option<tracing_appender::non_blocking::WorkerGuard>, Error> {
+    use tracing_subscriber::{
+        Layer,
+        filter::{LevelFilter, Targets},
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    };
+    let level = config.log_level.parse().unwrap_or(LevelFilter::WARN);
+    let capped = || Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("vault_mcp", level);
     let stderr =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(capped());
+    let file = match &*config.log_dir {
+        None => None,
+        Some(folder) => {
+            let unusable = |error: &dyn std::fmt::Display| {
+                Error::config(
+                    "LOG_DIR",
+                    format!(
+                        "{} cannot be used ({error}). Give a folder that this user may write to.",
+                        folder.display()
+                    ),
+                )
+            };
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(folder).map_err(|error| unusable(&error.kind()))?;
+            let daily = tracing_appender::rolling::Builder::new()
+                .rotation(tracing_appender::rolling::Rotation::DAILY)
+                .filename_prefix("vault-mcp")
+                .filename_suffix("log")
+                .max_log_files(14)
+                .build(folder)
+                .map_err(|error| unusable(&error))?;
+            Some(tracing_appender::non_blocking::NonBlockingBuilder::default().lossy(false).finish(daily))
+        }
+    };
+    let (layer, guard) = file.map_or((None, None), |(writer, guard)| {
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(capped());
+        (Some(layer), Some(guard))
+    });
     // A second subscriber in one process can only come from a test; the first one stays.
-    let _ = tracing_subscriber::registry().with(stderr).try_init();
+    let _ = tracing_subscriber::registry().with(stderr).with(layer).try_init();
+    Ok(guard)
 }
 
 /// A broker over the configured Vault and audit log.
