@@ -8,7 +8,6 @@
 mod grant;
 mod limit;
 pub mod patterns;
-mod place;
 mod tickets;
 
 use std::{
@@ -29,8 +28,8 @@ use crate::{
     vault::{Session, Vault, sys},
 };
 
+pub use crate::place::{FullPath, Place};
 pub use grant::{Granted, Look};
-pub use place::{FullPath, Place};
 pub use tickets::{Approved, CallDigest, Channel, Delegate, LIFETIME, TicketId, canonical_json};
 
 use limit::Limiter;

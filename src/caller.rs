@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{broker::Place, names::Subject};
+use crate::{names::Subject, place::Place};
 
 /// What a credential lets its caller do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

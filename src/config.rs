@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     audit,
+    effect::Effect,
     error::Error,
     names::{MountName, Subject},
-    op::Effect,
 };
 
 /// Where a value came from.

@@ -13,7 +13,8 @@
 //!  broker         parse → authorise → limit → observe → decide → record → run → record → answer
 //!       │ Look, Granted        │ Event          │ Approved ← tickets ← a human's yes
 //!       ▼                      ▼
-//!  ops ── op                 audit              error, names, secret, caller, config: words used by all
+//!  ops ── op                 audit              error, names, effect, secret, place, caller, config:
+//!                                                words used by all
 //!       │ Session
 //!       ▼
 //!  vault          one HTTP client, the token, the engines' requests
@@ -54,10 +55,12 @@ pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod dev;
+pub mod effect;
 pub mod error;
 pub mod front;
 pub mod names;
 pub mod op;
 pub mod ops;
+pub mod place;
 pub mod secret;
 pub mod vault;

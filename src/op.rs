@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
+pub use crate::effect::Effect;
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
@@ -18,42 +19,6 @@ use crate::{
     names::PATH_MARK,
     ops,
 };
-
-/// What an operation does to the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Effect {
-    /// Nothing changes.
-    Read,
-    /// Cryptography; nothing changes.
-    Compute,
-    /// A credential or lease comes into being.
-    Issue,
-    /// State changes.
-    Write,
-    /// Something is lost.
-    Destroy,
-}
-
-impl Effect {
-    /// The word in audit records and settings.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Compute => "compute",
-            Self::Issue => "issue",
-            Self::Write => "write",
-            Self::Destroy => "destroy",
-        }
-    }
-
-    /// True for those that leave Vault as it was.
-    #[must_use]
-    pub fn is_read_only(self) -> bool {
-        matches!(self, Self::Read | Self::Compute)
-    }
-}
 
 /// The families that `TOOLSETS` picks from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
