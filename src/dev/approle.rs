@@ -65,6 +65,22 @@ impl Engine for AppRole {
         (!role.contains('/')).then(|| self.roles.contains_key(&role.to_lowercase()))
     }
 
+    fn fields(&self, path: &str) -> Option<&'static [&'static str]> {
+        match path.trim_end_matches('/') {
+            "login" => Some(&["role_id", "secret_id"]),
+            path if path.ends_with("/secret-id") || path.ends_with("/custom-secret-id") => Some(&[
+                "role_name",
+                "secret_id",
+                "metadata",
+                "cidr_list",
+                "token_bound_cidrs",
+                "num_uses",
+                "ttl",
+            ]),
+            _ => None,
+        }
+    }
+
     fn is_open(&self, path: &str) -> bool {
         path == "login"
     }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     engine::{Call, Caller, Engine},
+    fields::Fields,
     kv2::Kv2,
     mounts::{Mount, Slot},
     policy::{Acl, Policy},
@@ -62,8 +63,13 @@ path "identity/oidc/provider/+/authorize" { capabilities = ["read", "update"] }
 
 /// What a wrapping token may do; it cannot be written or given to another token.
 const WRAPPING_POLICY: &str = r#"
-path "cubbyhole/response" { capabilities = ["create", "read"] }
-path "sys/wrapping/unwrap" { capabilities = ["update"] }
+path "cubbyhole/response" {
+    capabilities = ["create", "read"]
+}
+
+path "sys/wrapping/unwrap" {
+    capabilities = ["update"]
+}
 "#;
 
 impl Core {
@@ -119,6 +125,7 @@ impl Core {
                 parent: None,
                 renewable: false,
                 entity_id: String::new(),
+                renewal_ttl: 0,
                 limits: Limits::default(),
             },
             now,
@@ -149,7 +156,7 @@ impl Core {
             .to_owned();
         if mount.as_deref().is_some_and(|mount| self.is_open(mount, &inner, request.op)) {
             let mount = mount.unwrap_or_default();
-            let answer = self.route(request, &mount, &inner);
+            let answer = self.route(request, &mount, &inner).map_err(Fault::unlisted);
             return self.finish(answer, request, &mount, true);
         }
 
@@ -257,7 +264,13 @@ impl Core {
                     mount,
                     caller,
                 };
-                engine.handle(&call)
+                let mut answer = engine.handle(&call);
+                if let Ok(Some(reply)) = &mut answer
+                    && let Some(known) = engine.fields(inner)
+                {
+                    reply.warnings.extend(Fields(&request.data).unrecognized(known));
+                }
+                answer
             }
         }
     }
@@ -275,7 +288,7 @@ impl Core {
             return Ok(Some(reply));
         };
         if request.op == Op::List && reply.data.as_ref().is_none_or(serde_json::Map::is_empty) {
-            return Err(Fault::unsupported_path());
+            return Err(Fault::unsupported_path().unlisted());
         }
         let wrapped_accessor = reply.wrapped_accessor();
         let (body, creation_path) = match reply.rewrapped.take() {
@@ -302,6 +315,7 @@ impl Core {
 
     fn login(&mut self, login: Login, mount: &str, now: DateTime<Utc>) -> Result<Reply, Fault> {
         let mut limits = login.limits;
+        let renewal_ttl = limits.ttl;
         let (ttl, mut warnings) = lifetime(limits, now, now).map_err(Fault::bad)?;
         limits.ttl = ttl;
         let mut policies = sanitize(login.policies, !login.no_default_policy);
@@ -327,6 +341,7 @@ impl Core {
                 parent: None,
                 renewable: true,
                 entity_id,
+                renewal_ttl,
                 limits,
             },
             now,

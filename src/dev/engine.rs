@@ -45,6 +45,11 @@ pub(super) trait Engine: Send {
         false
     }
 
+    /// The fields that a path knows; others are answered with a warning. `None`: it takes any.
+    fn fields(&self, _path: &str) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// Answers one call.
     fn handle(&mut self, call: &Call<'_>) -> Answer;
 }
@@ -74,10 +79,12 @@ pub(super) fn secrets(
         ("kv-v2", _) | ("kv", Some("2")) => Ok((Box::new(Kv2::default()), "kv".to_owned(), shown("2"))),
         ("kv-v1", _) | ("kv", Some("1")) => Ok((Box::new(Kv1::default()), "kv".to_owned(), shown("1"))),
         ("kv", None | Some("")) => {
-            let shown = options.cloned().map_or(Value::Null, Value::Object);
-            Ok((Box::new(Kv1::default()), "kv".to_owned(), shown))
+            let shown = options.cloned().unwrap_or_default();
+            Ok((Box::new(Kv1::default()), "kv".to_owned(), Value::Object(shown)))
         }
-        ("kv", Some(other)) => Err(Refused::Options(format!("no K/V engine of version {other:?}"))),
+        ("kv", Some(_)) => {
+            Err(Refused::Options("nil backend of type \"kv\" returned from factory".to_owned()))
+        }
         (known, Some(_)) if ABSENT_SECRETS.contains(&known) => {
             Err(Refused::Options(format!("secrets engine {known:?} does not allow setting a version")))
         }
@@ -132,4 +139,5 @@ const ABSENT_AUTH: &[&str] = &[
     "oidc",
     "okta",
     "radius",
+    "token",
 ];

@@ -3,6 +3,8 @@
 //! Vault turns numbers into text, text into numbers and a single text into a list where a field asks for
 //! it. What cannot be turned is refused with the name of the field.
 
+use std::borrow::Cow;
+
 use chrono::TimeDelta;
 use serde_json::Value;
 
@@ -24,7 +26,9 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, Fault> {
-        self.get(name).map(|value| to_text(value).ok_or_else(|| wrong(name, "string", value))).transpose()
+        self.get(name)
+            .map(|value| to_text(value).ok_or_else(|| conversion(name, unconvertible("", "string", value))))
+            .transpose()
     }
 
     /// The text, or an empty one.
@@ -50,7 +54,7 @@ impl<'a> Fields<'a> {
                     )
                 }),
                 Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
-                other => Err(wrong(name, "bool", other)),
+                other => Err(conversion(name, unconvertible("", "bool", other))),
             })
             .transpose()
     }
@@ -71,20 +75,51 @@ impl<'a> Fields<'a> {
             .map(|value| {
                 duration::from_value(value).ok_or_else(|| match value {
                     Value::String(text) => conversion(name, format!("time: invalid duration {text:?}")),
-                    other => {
-                        conversion(name, format!("could not parse duration from input: {}", kind(other)))
-                    }
+                    _ => conversion(name, "could not parse duration from input".to_owned()),
                 })
             })
             .transpose()
     }
 
-    pub(super) fn object(&self, name: &str) -> Result<Option<&'a Object>, Fault> {
+    pub(super) fn object(&self, name: &str) -> Result<Option<Cow<'a, Object>>, Fault> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(object)),
-            Some(other) => Err(wrong(name, "map", other)),
+            Some(Value::Object(object)) => Ok(Some(Cow::Borrowed(object))),
+            // Weak decoding makes one map of a list of maps.
+            Some(Value::Array(items)) => {
+                let mut all = Object::new();
+                for (index, item) in items.iter().enumerate() {
+                    let Value::Object(item) = item else {
+                        return Err(conversion(
+                            name,
+                            format!("'[{index}]' expected a map, got '{}'", kind(item)),
+                        ));
+                    };
+                    all.extend(item.clone());
+                }
+                Ok(Some(Cow::Owned(all)))
+            }
+            Some(other) => Err(conversion(name, format!("'' expected a map, got '{}'", kind(other)))),
         }
+    }
+
+    /// A list of texts where a single text is one item, commas and all.
+    pub(super) fn items(&self, name: &str) -> Result<Option<Vec<String>>, Fault> {
+        match self.get(name) {
+            Some(Value::Array(_)) | None => self.list(name),
+            Some(single) => Ok(Some(vec![
+                to_text(single).ok_or_else(|| conversion(name, unconvertible("", "string", single)))?,
+            ])),
+        }
+    }
+
+    /// The warning that Vault adds when a request has fields that the path does not know.
+    pub(super) fn unrecognized(&self, known: &[&str]) -> Option<String> {
+        let mut ignored: Vec<&str> =
+            self.0.keys().map(String::as_str).filter(|key| !known.contains(key)).collect();
+        ignored.sort_unstable();
+        (!ignored.is_empty())
+            .then(|| format!("Endpoint ignored these unrecognized parameters: [{}]", ignored.join(" ")))
     }
 
     /// A list of texts: a JSON list, or one text with commas.
@@ -93,10 +128,10 @@ impl<'a> Fields<'a> {
         let list = match value {
             Value::Array(items) => items
                 .iter()
-                .map(|item| to_text(item).ok_or_else(|| wrong(name, "string", item)))
+                .map(|item| to_text(item).ok_or_else(|| conversion(name, unconvertible("", "string", item))))
                 .collect::<Result<Vec<_>, _>>()?,
             single => to_text(single)
-                .ok_or_else(|| wrong(name, "string", single))?
+                .ok_or_else(|| conversion(name, unconvertible("", "string", single)))?
                 .split(',')
                 .map(str::to_owned)
                 .collect(),
@@ -109,18 +144,27 @@ impl<'a> Fields<'a> {
     /// A list of numbers: a JSON list, a single number, or text with commas.
     pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, Fault> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        let number = |value: &Value| to_int(value).ok_or_else(|| not_a_number(name, value));
-        match value {
-            Value::Array(items) => items.iter().map(number).collect::<Result<_, _>>().map(Some),
-            Value::String(text) => text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(|item| item.parse().map_err(|_| not_a_number(name, value)))
-                .collect::<Result<_, _>>()
-                .map(Some),
-            other => Ok(Some(vec![number(other)?])),
+        let texts: Vec<Value> = match value {
+            Value::Array(items) => items.clone(),
+            Value::String(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()
+            }
+            other => vec![other.clone()],
+        };
+        let numbers: Vec<Option<i64>> = texts.iter().map(to_int).collect();
+        let mut faults: Vec<String> = texts
+            .iter()
+            .zip(&numbers)
+            .enumerate()
+            .filter(|(_, (_, number))| number.is_none())
+            .map(|(index, (text, _))| format!("* {}", unparsed(&format!("[{index}]"), text)))
+            .collect();
+        if faults.is_empty() {
+            return Ok(Some(numbers.into_iter().flatten().collect()));
         }
+        faults.sort();
+        let text = format!("{} error(s) decoding:\n\n{}", faults.len(), faults.join("\n"));
+        Err(conversion(name, text))
     }
 
     /// Text values by name, as in a token's `meta`.
@@ -134,7 +178,7 @@ impl<'a> Fields<'a> {
                     other => to_text(other),
                 };
                 text.map(|text| (key.clone(), Value::String(text)))
-                    .ok_or_else(|| wrong(name, "string", value))
+                    .ok_or_else(|| conversion(name, unconvertible("", "string", value)))
             })
             .collect::<Result<_, _>>()
             .map(Some)
@@ -178,24 +222,41 @@ fn conversion(name: &str, text: impl std::fmt::Display) -> Fault {
 }
 
 fn not_a_number(name: &str, value: &Value) -> Fault {
-    match value {
-        Value::String(text) => conversion(
-            name,
-            format!("cannot parse '' as int: strconv.ParseInt: parsing {text:?}: invalid syntax"),
-        ),
-        Value::Number(number) => conversion(
-            name,
-            format!(
-                "error decoding json.Number into : strconv.ParseInt: parsing {:?}: invalid syntax",
-                number.to_string()
-            ),
-        ),
-        other => wrong(name, "int", other),
-    }
+    conversion(name, unparsed("", value))
 }
 
-fn wrong(name: &str, wanted: &str, found: &Value) -> Fault {
-    conversion(name, format!("'' expected a {wanted}, got '{}'", kind(found)))
+/// Why a value is no whole number, in the words of Go's weak decoding; `place` names it within a list.
+fn unparsed(place: &str, value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        other => return unconvertible(place, "int", other),
+    };
+    format!("cannot parse '{place}' as int: strconv.ParseInt: parsing {text:?}: invalid syntax")
+}
+
+/// A value that no weak decoding turns into the type, in Go's words.
+pub(super) fn unconvertible(place: &str, wanted: &str, value: &Value) -> String {
+    let kind = if value.is_array() { "[]interface {}" } else { "map[string]interface {}" };
+    format!(
+        "'{place}' expected type '{wanted}', got unconvertible type '{kind}', value: '{}'",
+        go_print(value)
+    )
+}
+
+/// A value as Go's `%v` prints it.
+fn go_print(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
+        Value::Object(object) => {
+            let inner: Vec<String> =
+                object.iter().map(|(key, value)| format!("{key}:{}", go_print(value))).collect();
+            format!("map[{}]", inner.join(" "))
+        }
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Go's name for the type that a JSON value decodes to.

@@ -82,6 +82,9 @@ async fn answer(
     if clean != uri.path() {
         return redirect(&clean, uri.query());
     }
+    if path == "/v1/sys" {
+        return redirect("/v1/sys/", uri.query());
+    }
     let Some(path) = path.strip_prefix("/v1/") else {
         return redirect(if path == "/v1" { "/v1/" } else { "/ui/" }, None);
     };
@@ -116,13 +119,13 @@ fn dispatch(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Out {
-    if let Some(out) = without_envelope(core, method, path, query, body) {
-        return out;
-    }
     if !body.is_empty()
         && let Err(fault) = reader::check(body)
     {
         return Out::fault(&fault);
+    }
+    if let Some(out) = without_envelope(core, method, path, query, body) {
+        return out;
     }
     let mut request = match parse(method, path, query, headers, body) {
         Ok(request) => request,

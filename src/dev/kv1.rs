@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
+
 use super::{
     duration,
     engine::{Call, Engine},
@@ -48,7 +50,12 @@ impl Engine for Kv1 {
                     return Err(Fault::bad("missing path"));
                 }
                 if call.data.is_empty() {
-                    return Err(Fault::bad("missing data fields"));
+                    let text = "missing data fields";
+                    return Err(if self.is_cubbyhole {
+                        Fault::list(StatusCode::INTERNAL_SERVER_ERROR, &[text])
+                    } else {
+                        Fault::bad(text)
+                    });
                 }
                 self.entries.insert(call.path.to_owned(), call.data.clone());
                 Ok(None)

@@ -102,6 +102,24 @@ impl Engine for Kv2 {
         }
     }
 
+    fn fields(&self, path: &str) -> Option<&'static [&'static str]> {
+        Some(match place(path) {
+            Place::Config => &["max_versions", "cas_required", "delete_version_after"],
+            Place::Data(_) => &["path", "version", "options", "data"],
+            Place::Metadata(_) => &[
+                "path",
+                "exclude_deleted",
+                "max_versions",
+                "cas_required",
+                "delete_version_after",
+                "custom_metadata",
+            ],
+            Place::Delete(_) | Place::Undelete(_) | Place::Destroy(_) => &["path", "versions"],
+            Place::Subkeys(_) => &["path", "version", "depth"],
+            Place::Elsewhere => return None,
+        })
+    }
+
     fn handle(&mut self, call: &Call<'_>) -> Answer {
         match (place(call.path), call.op) {
             (Place::Config, Op::Read) => self.read_config(),
@@ -164,13 +182,16 @@ impl Kv2 {
     }
 
     fn write(&mut self, key: &str, call: &Call<'_>) -> Answer {
-        let Some(data) = call.data.get("data") else { return Err(Fault::bad("no data provided")) };
-        Fields(call.data).object("data")?;
+        let Some(given) = call.data.get("data") else { return Err(Fault::bad("no data provided")) };
+        // A null is kept as it is; everything else is an object.
+        let data = Fields(call.data)
+            .object("data")?
+            .map_or_else(|| given.clone(), |data| Value::Object(data.into_owned()));
         let options = Fields(call.data).object("options")?;
         let existing = self.secrets.get(key);
-        check_cas(options, &self.config, existing)?;
+        check_cas(options.as_deref(), &self.config, existing)?;
         let secret = self.secrets.entry(key.to_owned()).or_default();
-        Ok(Some(secret.add(data.clone(), &self.config, call)))
+        Ok(Some(secret.add(data, &self.config, call)))
     }
 
     fn patch(&mut self, key: &str, call: &Call<'_>) -> Answer {
@@ -180,14 +201,14 @@ impl Kv2 {
         let options = Fields(call.data).object("options")?;
         let nothing = || Ok(Some(Reply::bare(StatusCode::NOT_FOUND)));
         let Some(secret) = self.secrets.get_mut(key) else { return nothing() };
-        check_cas(options, &self.config, Some(secret))?;
+        check_cas(options.as_deref(), &self.config, Some(secret))?;
         let Some(version) = secret.versions.get(&secret.current) else { return nothing() };
         let Some(data) = version.data.as_ref().filter(|_| !version.is_deleted(call.now)) else {
             let described = describe(secret.current, secret, version);
             return Ok(Some(Reply::data(described).with_status(StatusCode::NOT_FOUND)));
         };
         let mut merged = gofloat::value(data)?;
-        merge(&mut merged, patch);
+        merge(&mut merged, &patch);
         Ok(Some(secret.add(merged, &self.config, call)))
     }
 

@@ -20,9 +20,7 @@ impl TokenParams {
     pub(super) fn update(&mut self, fields: &Fields<'_>) -> Result<(), Fault> {
         for name in ["token_policies", "policies"] {
             if let Some(policies) = fields.list(name)? {
-                self.policies = policies.iter().map(|policy| policy.to_lowercase()).collect();
-                self.policies.sort();
-                self.policies.dedup();
+                self.policies = policies;
                 break;
             }
         }

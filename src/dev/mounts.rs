@@ -135,8 +135,8 @@ impl Core {
             Op::Read => {
                 let path = table.path(rest);
                 let Some(mount) = self.mounts.get(&path) else {
-                    let what = if table == Table::Auth { "auth" } else { "secret" };
-                    return Err(Fault::bad(format!("No {what} engine at {}/", rest.trim_matches('/'))));
+                    let what = if table == Table::Auth { "auth engine" } else { "secret engine mount" };
+                    return Err(Fault::bad(format!("No {what} at {}/", rest.trim_matches('/'))));
                 };
                 Ok(Some(Reply::data(mount.describe(table == Table::Auth, false))))
             }
@@ -149,26 +149,22 @@ impl Core {
     fn mount(&mut self, table: Table, request: &Request, name: &str) -> Answer {
         let fields = Fields(&request.data);
         let path = table.path(name);
-        let shown = path.strip_prefix("auth/").filter(|_| table == Table::Auth).unwrap_or(&path).to_owned();
         let kind = fields.text_or_empty("type")?;
         let options = fields.object("options")?;
         let description = fields.text_or_empty("description")?;
-        let config = fields.object("config")?.cloned().unwrap_or_default();
+        let config = fields.object("config")?.unwrap_or_default().into_owned();
         if kind.is_empty() {
             return Err(Fault::bad("backend type must be specified as a string"));
         }
         let made = match table {
-            Table::Secrets => engine::secrets(&kind, options),
-            Table::Auth => engine::auth(&kind)
-                .map(|engine| (engine, kind.clone(), options.cloned().unwrap_or_default().into())),
+            Table::Secrets => engine::secrets(&kind, options.as_deref()),
+            Table::Auth => engine::auth(&kind).map(|engine| {
+                (engine, kind.clone(), options.clone().unwrap_or_default().into_owned().into())
+            }),
         };
-        let (engine, kind, options) = made.map_err(|refused| match refused {
-            Refused::Unknown => Fault::bad(format!("plugin not found in the catalog: {kind}")),
-            Refused::Options(text) => Fault::bad(text),
-            Refused::NotHere => Fault::bad(format!(
-                "the embedded dev Vault has no {kind:?} engine; use a real `vault server -dev` for it"
-            )),
-        })?;
+        if let Err(Refused::Unknown) = made {
+            return Err(Fault::bad(format!("plugin not found in the catalog: {kind}")));
+        }
         let reserved = ["auth/", "sys/", "cubbyhole/", "identity/", "audit/"];
         if table == Table::Secrets && reserved.iter().any(|reserved| path.starts_with(reserved)) {
             return Err(Fault::bad(format!("cannot mount {path:?}")));
@@ -177,9 +173,14 @@ impl Core {
             self.mounts.keys().find(|known| path.starts_with(known.as_str()) || known.starts_with(&path));
         if let Some(taken) = taken {
             let taken = taken.strip_prefix("auth/").filter(|_| table == Table::Auth).unwrap_or(taken);
-            let _ = shown;
             return Err(Fault::bad(format!("path is already in use at {taken}")));
         }
+        let (engine, kind, options) = made.map_err(|refused| match refused {
+            Refused::Options(text) => Fault::bad(text),
+            Refused::Unknown | Refused::NotHere => Fault::bad(format!(
+                "the embedded dev Vault has no {kind:?} engine; use a real `vault server -dev` for it"
+            )),
+        })?;
         let mut mount = Mount::new(&kind, &description, options, Slot::Engine(engine));
         let config = Fields(&config);
         mount.default_lease_ttl = config.seconds("default_lease_ttl")?.unwrap_or_default();

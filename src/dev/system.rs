@@ -98,25 +98,28 @@ impl Core {
             Op::Read => Ok(self
                 .policies
                 .get(&lower)
-                .filter(|_| lower != WRAPPING)
                 .map(|policy| Reply::data(json!({ "name": lower, field: policy.text })))),
             Op::Create | Op::Update => {
                 let fields = Fields(&request.data);
                 let mut text = fields.text_or_empty("policy")?;
+                let mut warnings = Vec::new();
                 if text.is_empty() && field == "rules" {
                     text = fields.text_or_empty("rules")?;
+                    warnings.push("'rules' is deprecated, please use 'policy' instead".to_owned());
                 }
                 if text.is_empty() {
                     return Err(Fault::bad("'policy' parameter not supplied or empty"));
                 }
-                // Vault takes a policy in base64 too.
                 let policy = Policy::parse(&text).map_err(Fault::bad)?;
                 if ["root", WRAPPING, "control-group"].contains(&lower.as_str()) {
                     return Err(Fault::bad(format!("cannot update {lower:?} policy")));
                 }
                 self.policies.insert(lower.clone(), policy);
                 self.tokens.forget_acls();
-                Ok((lower != name).then(|| Reply::warning(format!("policy name was converted to {lower}"))))
+                if lower != name {
+                    warnings.push(format!("policy name was converted to {lower}"));
+                }
+                Ok((!warnings.is_empty()).then(|| Reply { warnings, ..Reply::default() }))
             }
             Op::Delete => {
                 match lower.as_str() {
@@ -180,7 +183,9 @@ impl Core {
     }
 
     fn wrapping(&mut self, request: &Request, what: &str) -> Answer {
-        updates(request.op)?;
+        if what != "lookup" || request.op != Op::Read {
+            updates(request.op)?;
+        }
         if what == "wrap" {
             if request.wrap.is_none_or(|ttl| ttl.is_zero()) {
                 return Err(Fault::bad("endpoint requires response wrapping to be used"));

@@ -114,7 +114,13 @@ impl Core {
             }
             _ => return Err(Fault::bad("invalid 'token_type' value")),
         }
+        // All fields are read first: one of the wrong type is refused whether it would be used or not.
         let num_uses = fields.int("num_uses")?.unwrap_or_default();
+        let no_default = fields.bool("no_default_policy")? == Some(true);
+        let no_parent = fields.bool("no_parent")? == Some(true);
+        let renewable = fields.bool("renewable")?.unwrap_or(true);
+        let meta = fields.pairs("meta")?;
+        let mut warnings: Vec<String> = fields.unrecognized(CREATE_FIELDS).into_iter().collect();
         if num_uses < 0 {
             return Err(Fault::bad("number of uses cannot be negative"));
         }
@@ -126,8 +132,7 @@ impl Core {
             return Err(Fault::bad("root or sudo privileges required to specify token id"));
         }
 
-        let asked = fields.list("policies")?.unwrap_or_default();
-        let no_default = fields.bool("no_default_policy")? == Some(true);
+        let asked = fields.items("policies")?.unwrap_or_default();
         let mut policies = if asked.is_empty() {
             parent.policies.clone()
         } else if sudo {
@@ -152,7 +157,6 @@ impl Core {
             return Err(Fault::bad("root tokens may not be created without parent token being root"));
         }
 
-        let no_parent = fields.bool("no_parent")? == Some(true);
         if no_parent && !sudo {
             return Err(Fault::bad("root or sudo privileges required to create orphan token"));
         }
@@ -166,19 +170,18 @@ impl Core {
         if limits.period > 0 && !sudo {
             return Err(Fault::bad("root or sudo privileges required to create periodic token"));
         }
-        let mut warnings = Vec::new();
         let mut limits = limits;
         if limits.period > 0 || limits.ttl > 0 || !is_root {
             let (ttl, said) = lifetime(limits, request.now, request.now).map_err(Fault::bad)?;
             limits.ttl = ttl;
-            warnings = said;
+            warnings.splice(0..0, said);
         } else {
             limits.ttl = limits.explicit_max_ttl;
         }
         if limits.ttl == 0 && parent.ttl != 0 {
             return Err(Fault::bad("expiring root tokens cannot create non-expiring root tokens"));
         }
-        let renewable = limits.ttl != 0 && fields.bool("renewable")?.unwrap_or(true);
+        let renewable = renewable && limits.ttl != 0;
 
         if let Some(id) = &id {
             warnings.push(
@@ -202,11 +205,12 @@ impl Core {
                 id,
                 policies,
                 path: request.path.clone(),
-                meta: fields.pairs("meta")?,
+                meta,
                 display_name: display_name(&fields.text_or_empty("display_name")?),
                 parent: (!is_orphan).then(|| own.to_owned()),
                 renewable,
                 entity_id,
+                renewal_ttl: limits.ttl,
                 limits,
             },
             request.now,
@@ -215,6 +219,23 @@ impl Core {
         Ok(Some(Reply { auth, warnings, ..Reply::default() }))
     }
 }
+
+const CREATE_FIELDS: &[&str] = &[
+    "display_name",
+    "explicit_max_ttl",
+    "entity_alias",
+    "num_uses",
+    "period",
+    "renewable",
+    "ttl",
+    "lease",
+    "type",
+    "no_default_policy",
+    "id",
+    "meta",
+    "no_parent",
+    "policies",
+];
 
 /// The duration fields of a token are text to Vault, read after its own checks: other texts than elsewhere.
 fn life(fields: &Fields<'_>, name: &str) -> Result<i64, Fault> {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -45,7 +45,9 @@ pub(super) struct Token {
     pub(super) explicit_max_ttl: i64,
     pub(super) period: i64,
     /// The limit of a login's role, which renewals keep to.
-    pub(super) max_ttl: i64,
+    max_ttl: i64,
+    /// What a renewal without an increment gives; 0 is the server's default.
+    renewal_ttl: i64,
     pub(super) renewable: bool,
     pub(super) expires: Option<DateTime<Utc>>,
     pub(super) renewed: Option<DateTime<Utc>>,
@@ -74,8 +76,9 @@ impl Token {
         self.policies == [WRAPPING]
     }
 
-    /// Whole seconds left; 0 when it does not end.
-    pub(super) fn left(&self, now: DateTime<Utc>) -> i64 {
+    /// Whole seconds left; 0 when it does not end. Vault rounds the present to the second first.
+    fn left(&self, now: DateTime<Utc>) -> i64 {
+        let now = now.round_subsecs(0);
         self.expires.map_or(0, |at| at.signed_duration_since(now).num_seconds().max(0))
     }
 
@@ -112,7 +115,7 @@ impl Token {
 
     /// The `auth` block of an answer that made or renewed this token.
     pub(super) fn auth(&self, lease_duration: i64) -> Value {
-        json!({
+        let mut auth = json!({
             "client_token": self.id,
             "accessor": self.accessor,
             "policies": self.policies,
@@ -125,7 +128,13 @@ impl Token {
             "orphan": self.parent.is_none(),
             "mfa_requirement": null,
             "num_uses": self.num_uses,
-        })
+        });
+        if self.policies.is_empty()
+            && let Some(auth) = auth.as_object_mut()
+        {
+            auth.remove("token_policies");
+        }
+        auth
     }
 }
 
@@ -139,6 +148,7 @@ pub(super) struct New {
     pub(super) parent: Option<String>,
     pub(super) renewable: bool,
     pub(super) entity_id: String,
+    pub(super) renewal_ttl: i64,
     pub(super) limits: Limits,
 }
 
@@ -213,6 +223,7 @@ impl Tokens {
             explicit_max_ttl: new.limits.explicit_max_ttl,
             period: new.limits.period,
             max_ttl: new.limits.max_ttl,
+            renewal_ttl: new.renewal_ttl,
             renewable: new.renewable,
             expires,
             renewed: None,
@@ -245,6 +256,7 @@ impl Tokens {
                 parent: None,
                 renewable: false,
                 entity_id: String::new(),
+                renewal_ttl: 0,
                 limits: Limits {
                     ttl: ttl.num_seconds().max(1),
                     explicit_max_ttl: ttl.num_seconds(),
@@ -297,7 +309,7 @@ impl Tokens {
             return Err("lease is not renewable");
         };
         let limits = Limits {
-            ttl: if increment > 0 { increment } else { 0 },
+            ttl: if increment > 0 { increment } else { token.renewal_ttl },
             max_ttl: token.max_ttl,
             explicit_max_ttl: token.explicit_max_ttl,
             period: token.period,
@@ -307,6 +319,10 @@ impl Tokens {
         let at = now + TimeDelta::seconds(ttl);
         token.expires = Some(at);
         token.renewed = Some(now);
+        // A login's next renewal asks its role again, any other token goes on with what it got.
+        if token.path.starts_with("auth/token/") {
+            token.renewal_ttl = ttl;
+        }
         self.ends.remove(&(old, id.to_owned()));
         self.ends.insert((at, id.to_owned()));
         Ok((ttl, warnings))
@@ -408,6 +424,7 @@ mod tests {
             parent: parent.map(str::to_owned),
             renewable: true,
             entity_id: String::new(),
+            renewal_ttl: 0,
             limits: Limits { ttl, ..Limits::default() },
         }
     }

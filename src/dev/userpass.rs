@@ -57,6 +57,10 @@ impl Engine for Userpass {
         (!name.contains('/')).then(|| self.users.contains_key(&name.to_lowercase()))
     }
 
+    fn fields(&self, path: &str) -> Option<&'static [&'static str]> {
+        path.starts_with("login/").then_some(&["username", "password"])
+    }
+
     fn is_open(&self, path: &str) -> bool {
         path.strip_prefix("login/").is_some_and(|name| !name.is_empty())
     }

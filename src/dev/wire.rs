@@ -241,6 +241,16 @@ impl Fault {
         self
     }
 
+    /// An open path's faults come without Go's list around them.
+    pub(super) fn unlisted(mut self) -> Self {
+        for text in &mut self.errors {
+            if let Some(inner) = text.strip_prefix("1 error occurred:\n\t* ") {
+                *text = inner.trim_end().to_owned();
+            }
+        }
+        self
+    }
+
     pub(super) fn body(&self) -> Value {
         json!({ "errors": self.errors })
     }

@@ -98,6 +98,7 @@ pub(crate) fn steps() -> Vec<Step> {
         wrapping(),
         logins(),
         leases(),
+        seal(),
     ] {
         all.extend(part);
     }
@@ -189,7 +190,15 @@ fn kv2() -> Vec<Step> {
         step("POST", "secret/data/b").raw("null"),
         step("POST", "secret/data/b").raw("[1]"),
         step("POST", "secret/data/b").raw("\"x\""),
-        step("POST", "secret/data/b").raw("nonsense"),
+        step("POST", "secret/data/b").raw("garbage"),
+        step("POST", "secret/data/b").raw("nonsense").status_only(),
+        post("secret/data/b?x=1", json!({ "data": {}, "zeta": 1, "alpha": 2 })),
+        post("secret/data/b", json!({ "data": [] })),
+        post("secret/data/b", json!({ "data": [{ "a": 1 }] })).status_only(),
+        get("secret/data/b?foo=1&version=1"),
+        get("secret/data/none?foo=1"),
+        list("secret/metadata?foo=1"),
+        post("secret/destroy/b", json!({ "versions": [1, "x", 1.5, [2]], "foo": 1 })),
         step("POST", "secret/data/b").raw("{\"data\":{\"a\":"),
         step("POST", "secret/data/b").raw("{\"data\":{\"a\":1}} x"),
         step("POST", "secret/data/b").raw("{\"data\":{\"a\":1,\"a\":2}}"),
@@ -325,6 +334,15 @@ fn kv2_settings() -> Vec<Step> {
         post("secret/metadata/m", json!({ "custom_metadata": { "a": [1] } })),
         post("secret/metadata/m", json!({ "custom_metadata": "x" })),
         post("secret/metadata/m", json!({ "max_versions": "x" })),
+        post("secret/metadata/m", json!({ "max_versions": 1.5 })),
+        post("secret/metadata/m", json!({ "max_versions": [1] })),
+        post("secret/metadata/m", json!({ "max_versions": true })),
+        post("secret/metadata/m", json!({ "cas_required": "x" })),
+        post("secret/metadata/m", json!({ "cas_required": [1] })),
+        post("secret/metadata/m", json!({ "delete_version_after": [1] })),
+        post("secret/metadata/m", json!({ "delete_version_after": -5 })),
+        post("secret/metadata/m", json!({ "max_versions": 2, "custom_metadata": [{ "z": 1 }] })),
+        get("secret/metadata/m"),
         post("secret/metadata/m", json!({ "delete_version_after": "3h25m19s" })),
         get("secret/metadata/m"),
         post("secret/metadata/m", json!({ "delete_version_after": "soon" })),
@@ -863,6 +881,48 @@ fn logins() -> Vec<Step> {
         delete("sys/auth/userpass"),
         post("auth/userpass/login/ann", json!({ "password": "pw2" })).token(""),
         get("auth/userpass/users/ann"),
+    ]
+}
+
+fn seal() -> Vec<Step> {
+    vec![
+        post("secret/data/kept", json!({ "data": { "a": 1 } })),
+        post("auth/token/create", json!({ "policies": ["default"], "ttl": "1h" }))
+            .keep("survivor", "/auth/client_token"),
+        post(
+            "sys/policies/acl/sealer",
+            json!({ "policy": "path \"sys/seal\" { capabilities = [\"update\", \"sudo\"] }" }),
+        ),
+        post("auth/token/create", json!({ "policies": ["sealer"], "ttl": "1h" }))
+            .keep("sealer", "/auth/client_token"),
+        post("sys/seal", json!({})).token("{survivor}"),
+        step("PUT", "sys/seal").token("{sealer}"),
+        get("sys/health"),
+        get("sys/health?sealedcode=200"),
+        get("sys/health?standbyok=true"),
+        step("HEAD", "sys/health"),
+        get("sys/seal-status"),
+        get("sys/init"),
+        get("secret/data/kept"),
+        get("nothing/at/all").token(""),
+        post("auth/token/create", json!({})),
+        get("auth/token/lookup-self").token("hvs.unknown"),
+        post("sys/wrapping/unwrap", json!({ "token": "x" })),
+        get("sys/internal/ui/mounts").token(""),
+        step("PATCH", "secret/data/kept").json(json!({})),
+        step("POST", "secret/data/kept").raw("{"),
+        post("sys/seal", json!({})),
+        post("sys/unseal", json!({})),
+        post("sys/unseal", json!({ "reset": true })),
+        post("sys/unseal", json!({ "key": "AAAA" })),
+        post("sys/unseal", json!({ "key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" })),
+        post("sys/unseal", json!({ "key": "00" })),
+        step("POST", "sys/unseal").raw("{"),
+        step("PUT", "sys/unseal").json(json!({ "key": "{unseal_key}" })).token(""),
+        step("PUT", "sys/unseal").json(json!({ "key": "{unseal_key}" })),
+        get("sys/health"),
+        get("secret/data/kept"),
+        get("auth/token/lookup-self").token("{survivor}"),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The `metadata/` paths of KV version 2: settings, custom metadata, the list of versions.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -7,7 +9,7 @@ use super::{Kv2, Secret, time};
 use crate::dev::{
     duration,
     engine::Call,
-    fields::{Fields, to_text},
+    fields::{Fields, to_text, unconvertible},
     wire::{Answer, Fault, Object, Reply, multierror},
 };
 
@@ -52,7 +54,7 @@ impl Kv2 {
         if settings.is_empty() {
             return Ok(None);
         }
-        let custom = settings.custom.map(|custom| texts(custom, false)).transpose()?;
+        let custom = settings.custom.as_deref().map(|custom| texts(custom, false)).transpose()?;
         let reply = settings.ignored_cas(self.config.cas_required);
         let secret = self.secrets.entry(key.to_owned()).or_insert_with(|| Secret {
             created: call.now,
@@ -71,13 +73,13 @@ impl Kv2 {
             return Err(Fault::bad("missing path"));
         }
         let settings = Settings::read(call)?;
-        let changes = settings.custom.map(|custom| texts(custom, true)).transpose()?;
+        let changes = settings.custom.as_deref().map(|custom| texts(custom, true)).transpose()?;
         let Some(secret) = self.secrets.get_mut(key) else {
             return Ok(Some(Reply::bare(StatusCode::NOT_FOUND)));
         };
         let reply = settings.ignored_cas(self.config.cas_required);
         settings.apply(secret);
-        if let (Some(changes), Some(given)) = (changes, settings.custom) {
+        if let (Some(changes), Some(given)) = (changes, &settings.custom) {
             let mut custom = secret.custom_metadata.take().unwrap_or_default();
             for key in given.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
                 custom.remove(key);
@@ -94,7 +96,7 @@ struct Settings<'a> {
     max_versions: Option<i64>,
     cas_required: Option<bool>,
     delete_version_after: Option<i64>,
-    custom: Option<&'a Object>,
+    custom: Option<Cow<'a, Object>>,
 }
 
 impl<'a> Settings<'a> {
@@ -142,10 +144,7 @@ fn texts(given: &Object, drop_nulls: bool) -> Result<Object, Fault> {
     let mut faults = Vec::new();
     for (key, value) in given.iter().filter(|(_, value)| !(drop_nulls && value.is_null())) {
         let Some(text) = to_text(value) else {
-            let kind = if value.is_array() { "[]interface {}" } else { "map[string]interface {}" };
-            return Err(Fault::bad(format!(
-                "{PREFIX}: '' expected type 'string', got unconvertible type '{kind}'"
-            )));
+            return Err(Fault::bad(format!("{PREFIX}: {}", unconvertible("", "string", value))));
         };
         texts.insert(key.clone(), Value::String(text));
     }
