@@ -333,35 +333,28 @@ fn health(core: &Shared, query: &str) -> Out {
             return fault();
         }
     }
-    let mut codes = [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE];
-    let [active, sealed] = &mut codes;
-    let mut unused = StatusCode::OK;
-    for (name, code) in [("activecode", active), ("sealedcode", sealed)] {
-        if let Some(text) = text(name) {
-            match text.parse::<u16>().ok().and_then(|code| StatusCode::from_u16(code).ok()) {
-                Some(found) => *code = found,
-                None => return fault(),
-            }
-        }
-    }
-    for name in [
+    let code = |name: &str, usual: StatusCode| match text(name) {
+        None => Some(usual),
+        Some(text) => text.parse().ok().and_then(|code| StatusCode::from_u16(code).ok()),
+    };
+    // The states that this server is never in are read all the same: a bad code is refused.
+    let never = [
         "uninitcode",
         "standbycode",
         "drsecondarycode",
         "performancestandbycode",
         "haunhealthycode",
         "removedcode",
-    ] {
-        if let Some(text) = text(name) {
-            match text.parse::<u16>().ok().and_then(|code| StatusCode::from_u16(code).ok()) {
-                Some(found) => unused = found,
-                None => return fault(),
-            }
-        }
+    ];
+    if never.into_iter().any(|name| code(name, StatusCode::OK).is_none()) {
+        return fault();
     }
-    let _ = unused;
+    let (Some(active), Some(sealed)) =
+        (code("activecode", StatusCode::OK), code("sealedcode", StatusCode::SERVICE_UNAVAILABLE))
+    else {
+        return fault();
+    };
     let core = lock(core);
-    let [active, sealed] = codes;
     Out::json(if core.sealed { sealed } else { active }, &core.health())
 }
 

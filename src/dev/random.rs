@@ -1,6 +1,7 @@
 //! Identifiers: request ids, accessors, tokens. Random, never derived from anything.
-
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+//!
+//! Straight from the system's generator: that of aws-lc-rs gathers entropy for tens of milliseconds before its
+//! first byte, and this server starts in one.
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -8,7 +9,7 @@ const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmno
 pub(super) fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0_u8; N];
     // The system's generator fails only where the process could not have started.
-    let filled = SystemRandom::new().fill(&mut out);
+    let filled = getrandom::fill(&mut out);
     debug_assert!(filled.is_ok());
     out
 }
