@@ -143,6 +143,7 @@ fn normalise(key: &str, value: &mut Value) {
                 normalise(key, value);
             }
         }
+        Value::String(text) if key == "warnings" => *value = json!(without_seconds(text)),
         Value::String(text) => {
             if let Some(name) = placeholder(key, text) {
                 *value = json!(name);
@@ -151,11 +152,37 @@ fn normalise(key: &str, value: &mut Value) {
         Value::Number(number) => match key {
             "creation_time" | "server_time_utc" | "last_renewal_time" => *value = json!("<seconds>"),
             // A second may have passed on one side and not on the other.
-            "ttl" => *value = json!((number.as_i64().unwrap_or_default() + 30).div_euclid(60)),
+            "ttl" | "lease_duration" => {
+                *value = json!((number.as_i64().unwrap_or_default() + 30).div_euclid(60))
+            }
             _ => {}
         },
         _ => {}
     }
+}
+
+/// A warning with its quoted durations in whole minutes: `"1h29m59s"` and `"1h30m"` are the same.
+fn without_seconds(text: &str) -> String {
+    let parts = text.split('"').map(|part| {
+        let mut seconds = 0;
+        let mut number = String::new();
+        for letter in part.chars() {
+            let unit = match letter {
+                '0'..='9' => {
+                    number.push(letter);
+                    continue;
+                }
+                'h' => 3600,
+                'm' => 60,
+                's' => 1,
+                _ => return part.to_owned(),
+            };
+            seconds += number.parse::<i64>().unwrap_or_default() * unit;
+            number.clear();
+        }
+        if seconds == 0 { part.to_owned() } else { format!("{} min", (seconds + 30) / 60) }
+    });
+    parts.collect::<Vec<_>>().join("\"")
 }
 
 fn placeholder(key: &str, text: &str) -> Option<&'static str> {
