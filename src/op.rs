@@ -7,7 +7,10 @@
 
 use std::{future::Future, pin::Pin, sync::OnceLock};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator,
+    generate::{Contract, SchemaSettings},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -248,13 +251,14 @@ impl Op {
     /// The closed JSON Schema of the arguments.
     #[must_use]
     pub fn input_schema(&self) -> Map<String, Value> {
-        schema_of(self.input)
+        schema_of(self.input, Contract::Deserialize)
     }
 
     /// The JSON Schema of the answer.
     #[must_use]
     pub fn output_schema(&self) -> Map<String, Value> {
-        schema_of(self.output)
+        // What is left out of an answer when it is empty is not required in it.
+        schema_of(self.output, Contract::Serialize)
     }
 }
 
@@ -272,9 +276,12 @@ pub fn find(name: &str) -> Option<&'static Op> {
     index.get(name).copied()
 }
 
-fn schema_of(schema: fn(&mut SchemaGenerator) -> Schema) -> Map<String, Value> {
-    let mut generator =
-        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+fn schema_of(schema: fn(&mut SchemaGenerator) -> Schema, contract: Contract) -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.contract = contract;
+    });
+    let mut generator = settings.into_generator();
     let mut value = schema(&mut generator).to_value();
     tidy(&mut value);
     match value {
