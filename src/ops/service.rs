@@ -230,7 +230,7 @@ impl JsonSchema for ServiceEntries {
         schemars::json_schema!({
             "type": "object", "minProperties": 1,
             "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,128}$" },
-            "additionalProperties": { "type": ["string", "number", "boolean"] }
+            "additionalProperties": { "anyOf": [{ "type": "string" }, { "type": "number" }, { "type": "boolean" }] }
         })
     }
 }
