@@ -6,7 +6,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    CANARY, Fault, Kind, On, Proxy, Vault, assert_no_canary, assert_untouched, canary, vault, wait_until,
+    Answer, CANARY, Era, Fault, Kind, On, Proxy, Server, Terminal, ToolResult, Vault, assert_no_canary,
+    assert_refused, assert_untouched, canary, records_of, vault, wait_until,
 };
 use serde_json::json;
 
@@ -189,4 +190,53 @@ fn a_vault_behind_tls_speaks_tls() {
     let mut answer = String::new();
     let _ = plain.read_to_string(&mut answer);
     assert!(answer.contains("HTTP request to an HTTPS server"), "{answer:?}");
+}
+
+#[test]
+fn the_client_speaks_both_eras_and_the_human_is_heard() {
+    let vault = vault();
+    for era in [Era::handshake("2025-06-18").with(json!({"elicitation": {}})), Era::usual(), Era::stateless()]
+    {
+        let subject = vault.fresh_subject();
+        let client = Server::of(vault, &subject).spawn().connect(era.clone());
+        assert!(client.tools().len() > 10, "{era:?}");
+
+        client.answers([Answer::yes(), Answer::Decline, Answer::Cancel, Answer::typed("no")]);
+        let write = || client.call("kv_write", json!({"path": "x", "data": {"k": canary("rig")}}));
+        assert_eq!(write().ok()["version"], 1, "{era:?}");
+        assert_refused(&write(), "declined");
+        assert_refused(&write(), "cancelled");
+        assert_refused(&write(), "not_confirmed");
+        assert_eq!(vault.version(&subject, "x"), 1);
+        assert_eq!(client.asked().len(), 4);
+        assert!(client.strays().is_empty(), "{:?}", client.strays());
+
+        let records = records_of(client.server().home().audit_log(), "kv.write");
+        assert!(records.iter().any(|record| record["action"] == "CONFIRMED"), "{records:?}");
+        assert!(client.close().success());
+    }
+}
+
+#[test]
+fn an_approver_outside_is_heard_and_one_inside_is_not() {
+    let vault = vault();
+    let subject = vault.fresh_subject();
+    let client = Server::of(vault, &subject).spawn().connect(Era::mute());
+    let write = || client.start_call("kv_write", json!({"path": "x", "data": {"k": "v"}}));
+    let approve = || Server::launch().home(client.server().home()).arg("approve");
+
+    let inside = Terminal::inside(&approve());
+    inside.wait_for_any(&["refus", "Refus"]);
+    assert_refused(&ToolResult(write().wait().unwrap()), "nobody_to_ask");
+    drop(inside);
+
+    if Terminal::can_stand_outside() {
+        let mut outside = Terminal::outside(&approve());
+        outside.wait_for("Attached");
+        let pending = write();
+        outside.wait_for("CREATE");
+        outside.type_line("yes");
+        assert_eq!(ToolResult(pending.wait().unwrap()).ok()["version"], 1);
+        assert_eq!(vault.secret(&subject, "x"), json!({"k": "v"}));
+    }
 }

@@ -1,7 +1,6 @@
 """The MCP Inspector's command line: strict about schemas, and one call of every tool.
 
-The Inspector answers every question of a server with `cancel`, so what asks a human ends as cancelled; in the
-2026-07-28 era it does not answer at all.
+The Inspector declares no elicitation, so every call that needs a human must end with `nobody_to_ask`.
 """
 
 import json
@@ -21,21 +20,21 @@ CALLS = {
     "kv_read": ({"path": "app"}, None),
     "kv_metadata": ({"path": "app"}, None),
     "kv_diff": ({"path": "app", "from_version": 1, "to_version": 2}, None),
-    "kv_write": ({"path": "app", "data": {"k": "v"}}, "cancelled"),
-    "kv_patch": ({"path": "app", "data": {"k": "v"}}, "cancelled"),
-    "kv_rollback": ({"path": "app", "version": 1}, "cancelled"),
-    "kv_generate": ({"path": "app", "key": "k"}, "cancelled"),
-    "kv_delete": ({"path": "app"}, "cancelled"),
-    "kv_undelete": ({"path": "app", "versions": [1]}, "cancelled"),
-    "kv_destroy": ({"path": "app", "versions": [1]}, "cancelled"),
+    "kv_write": ({"path": "app", "data": {"k": "v"}}, "nobody_to_ask"),
+    "kv_patch": ({"path": "app", "data": {"k": "v"}}, "nobody_to_ask"),
+    "kv_rollback": ({"path": "app", "version": 1}, "nobody_to_ask"),
+    "kv_generate": ({"path": "app", "key": "k"}, "nobody_to_ask"),
+    "kv_delete": ({"path": "app"}, "nobody_to_ask"),
+    "kv_undelete": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
+    "kv_destroy": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
     "mounts_list": ({}, None),
     "secret_compare": ({"a": "app#k", "b": "app#k"}, None),
     "vault_status": ({}, None),
     "vault_login": ({}, None),
-    "vault_logout": ({}, "cancelled"),
+    "vault_logout": ({}, "nobody_to_ask"),
     "vault_list": ({}, None),
     "vault_get": ({"service": "app"}, None),
-    "vault_set": ({"service": "app", "secrets": {"K": "v"}}, "cancelled"),
+    "vault_set": ({"service": "app", "secrets": {"K": "v"}}, "nobody_to_ask"),
 }
 
 
