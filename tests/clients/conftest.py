@@ -54,12 +54,13 @@ def environment(vault: Vault, subject: str, home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def connected(environment: dict[str, str], home: Path):
-    """`async with connected(human, era) as session`, with more variables as keywords."""
+    """`async with connected(human, era) as session`, with more variables as keywords; an empty one is taken away."""
     from sdk import connect
 
     @asynccontextmanager
-    async def start(human=None, era="handshake", **more: str):
-        async with connect(BINARY, [], environment | more, home / "work", human, era) as session:
+    async def start(human=None, era="handshake", arguments=(), **more: str):
+        settings = {name: value for name, value in (environment | more).items() if value}
+        async with connect(BINARY, list(arguments), settings, home / "work", human, era) as session:
             yield session
 
     return start

@@ -245,8 +245,9 @@ async def test_session_tools(connected, vault, subject, era):
         status = (await session.call("vault_status")).ok
         assert status["address"] == vault.address and status["sealed"] is False
         assert vault.root not in str((await session.call("vault_login")).raw)
-        mounts = (await session.call("mounts_list")).ok["mounts"]
-        assert {"path": "secret", "type": "kv"}.items() <= {**mounts[0], "path": mounts[0]["path"].strip("/")}.items()
+        mounts = {mount["path"]: mount for mount in (await session.call("mounts_list")).ok["mounts"]}
+        assert mounts["secret"].items() >= {"type": "kv", "version": "2", "used": True}.items()
+        assert mounts["secret"]["capabilities"] == ["root"]
 
 
 async def test_resources(connected, vault, subject, era):
@@ -281,3 +282,11 @@ async def test_prompts(connected, vault, subject, era):
             needed = {one["name"]: "app" for one in prompt.get("arguments", []) if one.get("required")}
             messages = await session.prompt(name, **needed)
             assert messages and CANARY not in str(messages), name
+
+
+async def test_with_dev_it_brings_its_own_vault(connected, era):
+    async with connected(accept("yes"), era, arguments=["--dev"], VAULT_ADDR="", VAULT_TOKEN="") as session:
+        status = (await session.call("vault_status")).ok
+        assert status["dev"] is True and status["address"].startswith("http://127.0.0.1:")
+        assert (await session.call("kv_list")).ok["keys"], "there is sample data"
+        assert (await session.call("kv_write", path="mine", data={"k": "v"})).ok["version"] == 1
