@@ -6,7 +6,10 @@
 
 use std::borrow::Cow;
 
-use crate::audit::AuditError;
+use crate::{
+    audit::AuditError,
+    codes::{Code, codes},
+};
 
 /// Everything that can go wrong between a caller and Vault.
 #[derive(Debug, thiserror::Error)]
@@ -288,95 +291,64 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The stable code, as clients, REST bodies and the audit log carry it.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::InvalidInput { .. } => "invalid_input",
-            Self::PathRefused { .. } => "path_refused",
-            Self::UnknownTool => "unknown_tool",
-            Self::MaskedValue { .. } => "masked_value",
-            Self::DangerousPattern { .. } => "dangerous_pattern",
-            Self::TooLarge { .. } => "too_large",
-            Self::MissingScope { .. } => "missing_scope",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::RevealForbidden => "reveal_forbidden",
-            Self::Declined => "declined",
-            Self::Cancelled => "cancelled",
-            Self::NobodyToAsk { .. } => "nobody_to_ask",
-            Self::ApprovalTimedOut { .. } => "approval_timed_out",
-            Self::NotConfirmed => "not_confirmed",
-            Self::TooManyPending { .. } => "too_many_pending",
-            Self::TicketInvalid { .. } => "ticket_invalid",
-            // Vault's own word for it, and the one that clients of its libraries know.
-            Self::NotFound => "invalid_path",
-            Self::VersionGone { .. } => "version_gone",
-            Self::Conflict => "conflict",
-            Self::UnsupportedOnKvV1 { .. } => "unsupported_on_kv_v1",
-            Self::MountNotFound { .. } => "mount_not_found",
-            Self::Forbidden { .. } => "forbidden",
-            Self::TokenMissing => "token_missing",
-            Self::TokenInvalid => "token_invalid",
-            Self::VaultUnreachable { .. } => "vault_unreachable",
-            Self::VaultTls { .. } => "vault_tls",
-            Self::VaultTimeout { .. } => "vault_timeout",
-            Self::VaultSealed => "vault_sealed",
-            Self::VaultStandby => "vault_standby",
-            Self::VaultRateLimited { .. } => "vault_rate_limited",
-            Self::VaultRejected { .. } => "vault_rejected",
-            Self::VaultFailed { .. } => "vault_failed",
-            Self::VaultAnswer { .. } => "vault_answer",
-            Self::OutcomeUnknown { .. } => "outcome_unknown",
-            Self::Elsewhere { code, .. } => code,
-            Self::Audit(inner) => inner.code(),
-            Self::AppliedUnrecorded { .. } => "applied_unrecorded",
-            Self::Config { .. } => "config_invalid",
-            Self::ShuttingDown => "shutting_down",
-            Self::Internal { .. } => "internal",
-        }
-    }
+codes!(Error {
+    Self::InvalidInput { .. } => "invalid_input", "an argument is missing, unknown, or not of its type or form";
+    Self::PathRefused { .. } => "path_refused", "a path would leave, or could be read as leaving, the caller's tree";
+    Self::UnknownTool => "unknown_tool", "there is no such tool, or it is switched off";
+    Self::MaskedValue { .. } => "masked_value", "a value to be written is a mask or reference that an earlier answer showed";
+    Self::DangerousPattern { .. } => "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
+    Self::TooLarge { .. } => "too_large", "the request, or a part of it, is over its limit";
+    Self::MissingScope { .. } => "missing_scope", "the caller's credential does not allow this kind of call";
+    Self::RateLimited { .. } => "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
+    Self::RevealForbidden => "reveal_forbidden", "`REVEAL=never`, and the call asks to see values";
+    Self::Declined => "declined", "the human said no";
+    Self::Cancelled => "cancelled", "the question was closed, or the call ended, without an answer";
+    Self::NobodyToAsk { .. } => "nobody_to_ask", "no approver is attached and the client cannot show a question";
+    Self::ApprovalTimedOut { .. } => "approval_timed_out", "no answer before the question ran out";
+    Self::NotConfirmed => "not_confirmed", "something other than `yes` was answered";
+    Self::TooManyPending { .. } => "too_many_pending", "three questions of this subject are open already";
+    Self::TicketInvalid { .. } => "ticket_invalid", "a confirmation is forged, used, expired, or for another call";
+    // Vault's own word for it, and the one that clients of its libraries know.
+    Self::NotFound => "invalid_path", "no secret there";
+    Self::VersionGone { .. } => "version_gone", "the version was deleted or destroyed";
+    Self::Conflict => "conflict", "the secret is not at the version that was given or previewed";
+    Self::UnsupportedOnKvV1 { .. } => "unsupported_on_kv_v1", "the mount is KV version 1, which keeps no versions";
+    Self::MountNotFound { .. } => "mount_not_found", "no engine at the mount, or the token may not know";
+    Self::Forbidden { .. } => "forbidden", "Vault's policy does not allow it; the message has the line that would";
+    Self::TokenMissing => "token_missing", "there is no Vault token";
+    Self::TokenInvalid => "token_invalid", "Vault no longer accepts the token";
+    Self::VaultUnreachable { .. } => "vault_unreachable", "no connection, or it broke before an answer";
+    Self::VaultTls { .. } => "vault_tls", "the TLS connection fails, most often over the certificate";
+    Self::VaultTimeout { .. } => "vault_timeout", "no answer before the deadline";
+    Self::VaultSealed => "vault_sealed", "Vault is sealed";
+    Self::VaultStandby => "vault_standby", "the node is a standby or redirects";
+    Self::VaultRateLimited { .. } => "vault_rate_limited", "Vault's own rate limit or quota";
+    Self::VaultRejected { .. } => "vault_rejected", "Vault refused the request as invalid";
+    Self::VaultFailed { .. } => "vault_failed", "Vault answered with a failure of its own";
+    Self::VaultAnswer { .. } => "vault_answer", "what answered does not speak as Vault does";
+    Self::OutcomeUnknown { .. } => "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
+    Self::AppliedUnrecorded { .. } => "applied_unrecorded", "the write happened, but its end could not be recorded";
+    Self::Config { .. } => "config_invalid", "a setting does not fit";
+    Self::ShuttingDown => "shutting_down", "the server is ending";
+    Self::Internal { .. } => "internal", "a fault in this program";
+} {
+    Self::Elsewhere { code, .. } => code;
+    Self::Audit(inner) => inner.code();
+});
 
+impl Error {
     /// A code that came over a wire, as one of ours; `failed_elsewhere` for any other.
     #[must_use]
     pub fn known_code(code: &str) -> &'static str {
-        const KNOWN: &[&str] = &[
-            "invalid_input",
-            "path_refused",
-            "unknown_tool",
-            "masked_value",
-            "dangerous_pattern",
-            "too_large",
-            "missing_scope",
-            "rate_limited",
-            "declined",
-            "not_confirmed",
-            "too_many_pending",
-            "ticket_invalid",
-            "invalid_path",
-            "version_gone",
-            "conflict",
-            "unsupported_on_kv_v1",
-            "mount_not_found",
-            "forbidden",
-            "token_missing",
-            "token_invalid",
-            "vault_unreachable",
-            "vault_tls",
-            "vault_timeout",
-            "vault_sealed",
-            "vault_standby",
-            "vault_rate_limited",
-            "vault_rejected",
-            "vault_failed",
-            "vault_answer",
-            "outcome_unknown",
-            "applied_unrecorded",
-            "config_invalid",
-            "target_differs",
-        ];
-        KNOWN.iter().find(|known| **known == code).copied().unwrap_or("failed_elsewhere")
+        let known = Self::CODES.iter().chain(AuditError::CODES).chain(Self::ELSEWHERE);
+        known.map(|known| known.code).find(|known| *known == code).unwrap_or("failed_elsewhere")
     }
+
+    /// Codes that only an approver with its own login gives.
+    pub const ELSEWHERE: &[Code] = &[
+        Code { code: "target_differs", when: "the approver's settings lead the same call to another path" },
+        Code { code: "failed_elsewhere", when: "the approver gave a code that this version does not know" },
+    ];
 
     /// A fault in one argument, by its name.
     pub fn input(field: impl Into<String>, fault: impl Into<Cow<'static, str>>) -> Self {

@@ -13,7 +13,7 @@
 //!  broker         parse → authorise → limit → observe → decide → record → run → record → answer
 //!       │ Look, Granted        │ Event          │ Approved ← tickets ← a human's yes
 //!       ▼                      ▼
-//!  ops ── op                 audit              error, names, effect, secret, place, caller, config:
+//!  ops ── op                 audit              error, codes, names, effect, secret, place, caller, config:
 //!                                                words used by all
 //!       │ Session
 //!       ▼
@@ -53,6 +53,7 @@ pub mod audit;
 pub mod broker;
 pub mod caller;
 pub mod cli;
+pub mod codes;
 pub mod config;
 pub mod dev;
 pub mod effect;

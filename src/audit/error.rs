@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::codes::codes;
+
 /// A fault of the audit log. `Display` says the fault, then the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -188,36 +190,32 @@ pub enum AuditError {
     },
 }
 
-impl AuditError {
-    /// A stable name for the fault, for logs, metrics and callers.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unwritable { .. } => "audit_unwritable",
-            Self::Full { .. } => "audit_full",
-            Self::Symlink { .. } => "audit_symlink",
-            Self::NotAFile { .. } => "audit_not_a_file",
-            Self::ForeignOwner { .. } => "audit_foreign_owner",
-            Self::Permissions { .. } => "audit_permissions",
-            Self::FolderOpen { .. } => "audit_folder_open",
-            Self::Removed { .. } => "audit_removed",
-            Self::Replaced { .. } => "audit_replaced",
-            Self::Shortened { .. } => "audit_shortened",
-            Self::Damaged { .. } => "audit_damaged",
-            Self::KeyMissing { .. } => "audit_key_missing",
-            Self::KeyBad { .. } => "audit_key_bad",
-            Self::NotFound { .. } => "audit_not_found",
-            Self::BadPath { .. } => "audit_bad_path",
-            Self::NoHome => "audit_no_home",
-            Self::Busy { .. } => "audit_busy",
-            Self::Crypto { .. } => "audit_crypto",
-            Self::Usage { .. } => "audit_usage",
-            Self::Io { .. } => "audit_io",
-            Self::Input { .. } => "audit_input",
-            Self::Output { .. } => "audit_output",
-        }
-    }
+codes!(AuditError {
+    Self::Unwritable { .. } => "audit_unwritable", "the log or its folder may not be written";
+    Self::Full { .. } => "audit_full", "no room for a record";
+    Self::Symlink { .. } => "audit_symlink", "the log is a symbolic link";
+    Self::NotAFile { .. } => "audit_not_a_file", "the log is a FIFO, folder, device or socket";
+    Self::ForeignOwner { .. } => "audit_foreign_owner", "the log or its folder belongs to another user";
+    Self::Permissions { .. } => "audit_permissions", "others could read or change the log or a key";
+    Self::FolderOpen { .. } => "audit_folder_open", "others could replace files in the log's folder";
+    Self::Removed { .. } => "audit_removed", "the log is gone although it was begun";
+    Self::Replaced { .. } => "audit_replaced", "the log's path names another file than before";
+    Self::Shortened { .. } => "audit_shortened", "the log lost bytes";
+    Self::Damaged { .. } => "audit_damaged", "the log's end is nothing that a record can follow";
+    Self::KeyMissing { .. } => "audit_key_missing", "a key file beside the log is gone";
+    Self::KeyBad { .. } => "audit_key_bad", "a key file cannot be understood";
+    Self::NotFound { .. } => "audit_not_found", "there is no log to read";
+    Self::BadPath { .. } => "audit_bad_path", "the path cannot name a log";
+    Self::NoHome => "audit_no_home", "the system names no data folder for this user";
+    Self::Busy { .. } => "audit_busy", "the log rotates faster than it can be followed";
+    Self::Crypto { .. } => "audit_crypto", "no randomness, or no signature";
+    Self::Usage { .. } => "audit_usage", "an option of the `audit` commands does not parse";
+    Self::Io { .. } => "audit_io", "any other fault of the file system";
+    Self::Input { .. } => "audit_input", "standard input cannot be read";
+    Self::Output { .. } => "audit_output", "standard output cannot be written";
+});
 
+impl AuditError {
     /// Sorts a file system fault into the variant that names it.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         use io::ErrorKind as Kind;
