@@ -561,7 +561,7 @@ fn dangerous(call: &dyn AnyCall) -> Vec<(&str, Vec<&'static str>)> {
     values.map(|(key, value)| (key, patterns::found(value))).filter(|(_, names)| !names.is_empty()).collect()
 }
 
-/// False for numbers that Vault would give back changed: it keeps 64-bit integers and floats.
+/// False for numbers that Vault would give back changed.
 fn survives(value: &Value) -> bool {
     match value {
         Value::Number(number) => {
@@ -571,8 +571,9 @@ fn survives(value: &Value) -> bool {
                 mantissa.trim_start_matches(['-', '0', '.']).chars().filter(char::is_ascii_digit).count();
             let exponent =
                 text.split(['e', 'E']).nth(1).map_or(Some(0), |exponent| exponent.parse::<i32>().ok());
-            // A float keeps any 15 significant digits (IEEE 754 binary64).
-            number.is_i64() || (digits <= 15 && exponent.is_some_and(|exponent| exponent.abs() < 290))
+            // KV version 2 keeps numbers as IEEE 754 binary64: integers up to 2^53, any 15 significant digits.
+            number.as_i64().is_some_and(|number| number.unsigned_abs() <= 1 << 53)
+                || (digits <= 15 && exponent.is_some_and(|exponent| exponent.abs() < 290))
         }
         Value::Array(items) => items.iter().all(survives),
         Value::Object(map) => map.values().all(survives),
@@ -643,7 +644,7 @@ fn question_text(
 
 fn new_id() -> Result<String, Error> {
     let mut bytes = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Internal { what: "no randomness" })?;
+    crate::random::fill(&mut bytes)?;
     // UUID version 4 (RFC 9562).
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
@@ -663,8 +664,8 @@ mod tests {
     fn a_number_that_vault_would_round_is_told_from_one_it_keeps() {
         for (text, kept) in [
             ("1", true),
-            ("-9223372036854775808", true),
-            ("9223372036854775807", true),
+            ("9007199254740992", true),
+            ("9007199254740993", false),
             ("9223372036854775808", false),
             ("1e999", false),
             ("1.10", true),

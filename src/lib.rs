@@ -63,5 +63,6 @@ pub mod names;
 pub mod op;
 pub mod ops;
 pub mod place;
+pub mod random;
 pub mod secret;
 pub mod vault;

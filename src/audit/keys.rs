@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -41,7 +40,7 @@ pub(super) fn hmac_text(key: &hmac::Key, value: &[u8]) -> String {
 /// A new HMAC key, as it stands in its file.
 pub(super) fn new_hmac_text() -> Result<Zeroizing<String>, AuditError> {
     let mut key = Zeroizing::new([0_u8; HMAC_KEY_LEN]);
-    rand::fill(key.as_mut_slice()).map_err(|_| AuditError::Crypto { doing: "making the HMAC key" })?;
+    getrandom::fill(key.as_mut_slice()).map_err(|_| AuditError::Crypto { doing: "making the HMAC key" })?;
     let mut text = Zeroizing::new(hex::encode(key.as_slice()));
     text.push('\n');
     Ok(text)

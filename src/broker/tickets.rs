@@ -27,7 +27,7 @@ pub struct TicketId(String);
 impl TicketId {
     fn random() -> Result<Self, Error> {
         let mut bytes = [0u8; 16];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Internal { what: "no randomness" })?;
+        crate::random::fill(&mut bytes)?;
         Ok(Self(hex::encode(bytes)))
     }
 

@@ -255,6 +255,6 @@ fn free(listen: SocketAddr) -> Result<SocketAddr, Error> {
 
 fn random_token() -> Result<String, Error> {
     let mut bytes = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Internal { what: "no randomness" })?;
+    crate::random::fill(&mut bytes)?;
     Ok(format!("dev-{}", hex::encode(bytes)))
 }

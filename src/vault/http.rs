@@ -463,7 +463,7 @@ impl Failure {
 fn jitter(attempt: u32) -> Duration {
     let mut byte = [0u8; 1];
     // Without randomness the delay is merely not jittered.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
+    let _ = crate::random::fill(&mut byte);
     let base = 50u64 << attempt.saturating_sub(1).min(4);
     Duration::from_millis(base + base * 2 * u64::from(byte[0]) / 255)
 }

@@ -243,7 +243,7 @@ async fn elicit(
 /// When there is no randomness.
 pub(super) fn new_codec() -> Result<RequestStateCodec, Error> {
     let mut key = zeroize::Zeroizing::new([0u8; 32]);
-    aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| Error::Internal { what: "no randomness" })?;
+    crate::random::fill(&mut key[..])?;
     RequestStateCodec::try_new(key.to_vec())
         .map_err(|_| Error::Internal { what: "the state key does not fit" })
 }

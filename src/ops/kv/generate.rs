@@ -99,7 +99,7 @@ fn random_text(length: usize, charset: Charset) -> Result<Zeroizing<String>, Err
     let mut text = Zeroizing::new(String::with_capacity(length));
     let mut bytes = Zeroizing::new([0u8; 64]);
     while text.len() < length {
-        aws_lc_rs::rand::fill(&mut bytes[..]).map_err(|_| Error::Internal { what: "no randomness" })?;
+        crate::random::fill(&mut bytes[..])?;
         for byte in bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < fair) {
             if text.len() == length {
                 break;
