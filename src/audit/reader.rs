@@ -6,11 +6,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::AuditError;
 use super::names::Names;
 use super::record::{self, LogFact, Record};
+
+/// How often a moment without rotation is looked for.
+const STILL_LOOKS: u32 = 50;
+
+/// How often, and after which pause, a file that may just be rotated is looked for.
+const ROTATION_LOOKS: u32 = 20;
+const ROTATION_PAUSE: Duration = Duration::from_millis(5);
 
 /// One file of a log.
 pub(super) struct Part {
@@ -20,8 +29,9 @@ pub(super) struct Part {
     pub(super) name: String,
     /// Whether it is the file that is written to.
     pub(super) current: bool,
-    file: File,
-    /// How much of it there was when it was opened.
+    /// Open already, if it is the current one; the others have names that stay.
+    file: Option<File>,
+    /// How much of it there was when the log was opened.
     len: u64,
 }
 
@@ -46,41 +56,30 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, AuditError> {
         let names = Names::of(path)?;
-        // The current file first: if it is rotated after this, it is still the one that follows the
-        // segments found then, under the same handle.
-        let current = match open_file(path) {
-            Err(AuditError::NotFound { .. }) => None,
-            other => Some(other?),
-        };
-        let listed = match names.segments() {
-            Err(_) if current.is_none() => Vec::new(),
-            other => other?,
-        };
-        let begins = current.as_ref().and_then(first_number);
+        let current = at_one_moment(&names)?;
+        let begins = current.file.as_ref().and_then(first_number);
         let mut parts = Vec::new();
         let mut strays = Vec::new();
-        for (number, path) in listed {
-            if begins.is_some_and(|begins| number >= begins) {
-                strays.push(names.segment_name(number));
-                continue;
+        for (number, path) in current.listed {
+            let name = names.segment_name(number);
+            if begins.is_none_or(|begins| number < begins) {
+                parts.push(Part { number, name, current: false, file: None, len: u64::MAX });
+            } else if current.still && !current.file.as_ref().is_some_and(|file| is_at(file, &path)) {
+                strays.push(name);
             }
-            let file = open_file(&path)?;
-            parts.push(part(number, names.segment_name(number), false, file, &path)?);
         }
-        if let Some(file) = current {
-            if !is_at(&file, path) {
-                // Rotated since it was opened: they are what came after it.
-                strays.clear();
-            }
+        if let Some(file) = current.file {
             let number =
                 begins.unwrap_or_else(|| parts.last().map_or(1, |last| last.number.saturating_add(1)));
             // Under the lock no line is half written, so one that is then is torn.
             let locked = file.lock_shared().is_ok();
-            let current = part(number, names.name().to_owned(), true, file, path)?;
+            let len = file.metadata().map(|meta| meta.len());
             if locked {
-                let _ = current.file.unlock();
+                let _ = file.unlock();
             }
-            parts.push(current);
+            let len = len.map_err(|source| AuditError::io("examining", path, source))?;
+            let name = names.name().to_owned();
+            parts.push(Part { number, name, current: true, file: Some(file), len });
         }
         if parts.is_empty() {
             return Err(AuditError::NotFound { path: path.to_path_buf() });
@@ -109,7 +108,14 @@ impl Part {
     ) -> Result<(), AuditError> {
         let path = names.folder.join(&self.name);
         let fault = |source| AuditError::io("reading", &path, source);
-        let mut file = &self.file;
+        let opened;
+        let mut file = match &self.file {
+            Some(file) => file,
+            None => {
+                opened = open_file(&path)?;
+                &opened
+            }
+        };
         file.seek(SeekFrom::Start(0)).map_err(fault)?;
         let mut lines = BufReader::with_capacity(64 * 1024, file.take(self.len));
         for number in 1.. {
@@ -124,9 +130,50 @@ impl Part {
     }
 }
 
-fn part(number: u32, name: String, current: bool, file: File, path: &Path) -> Result<Part, AuditError> {
-    let len = file.metadata().map_err(|source| AuditError::io("examining", path, source))?.len();
-    Ok(Part { number, name, current, file, len })
+/// The current file and the finished segments, as they were at one moment.
+struct Moment {
+    file: Option<File>,
+    listed: Vec<(u32, PathBuf)>,
+    /// Whether it really was one moment: the log was not rotated while they were looked up.
+    still: bool,
+}
+
+fn at_one_moment(names: &Names) -> Result<Moment, AuditError> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let file = match open_current(names) {
+            Err(AuditError::NotFound { .. }) => None,
+            other => Some(other?),
+        };
+        let listed = match names.segments() {
+            Err(_) if file.is_none() => Vec::new(),
+            other => other?,
+        };
+        if file.is_none() && !listed.is_empty() && looks == 1 {
+            // It was begun and rotated between the two looks; or it is gone, and stays so.
+            continue;
+        }
+        let still = file.as_ref().is_none_or(|file| is_at(file, &names.path));
+        // What a log has that never is still can be read all the same; only what was dropped or added
+        // in that moment may be missed.
+        if still || looks == STILL_LOOKS {
+            return Ok(Moment { file, listed, still });
+        }
+    }
+}
+
+/// Opens the file that is written to. For a moment in a rotation there is none.
+pub(super) fn open_current(names: &Names) -> Result<File, AuditError> {
+    for _ in 0..ROTATION_LOOKS {
+        match open_file(&names.path) {
+            Err(AuditError::NotFound { .. }) if names.segments().is_ok_and(|all| !all.is_empty()) => {
+                thread::sleep(ROTATION_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    open_file(&names.path)
 }
 
 /// Opens a regular file for reading; anything else could make the reader wait for ever.

@@ -224,6 +224,9 @@ pub(super) fn ascii<T: Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
 pub(super) fn parse(line: &[u8]) -> Result<Record<'static>, &'static str> {
     let record: Record<'static> =
         serde_json::from_slice(line).map_err(|_| "the line is not a record of the log")?;
+    if record.schema != SCHEMA {
+        return Err("the record has a version that is not known here");
+    }
     match record.to_line() {
         Ok(again) if again == line => Ok(record),
         _ => Err("the line is not spelled as the log spells a record"),

@@ -36,7 +36,7 @@ pub fn tail(
 ) -> Result<(), AuditError> {
     let names = Names::of(path)?;
     // Opened before the past is shown, so that nothing falls between; what was shown is told by number.
-    let mut place = Place::open(path)?;
+    let mut place = Place::of(reader::open_current(&names)?, path)?;
     place.skip_to_end()?;
     let filter = Filter { last: Some(filter.last.unwrap_or(10)), ..filter.clone() };
     let mut seen = 0;
@@ -97,7 +97,10 @@ struct Place {
 
 impl Place {
     fn open(path: &Path) -> Result<Self, AuditError> {
-        let file = reader::open_file(path)?;
+        Self::of(reader::open_file(path)?, path)
+    }
+
+    fn of(file: File, path: &Path) -> Result<Self, AuditError> {
         let meta = file.metadata().map_err(|source| AuditError::io("examining", path, source))?;
         let number = reader::first_number(&file);
         Ok(Self { file, path: path.to_path_buf(), id: super::platform::id(&meta), number, offset: 0 })

@@ -3,7 +3,8 @@
 //!
 //! The lock is on the file itself and goes with it through a rename. Who rotates keeps the lock of the
 //! old file until the new one is in place, so whoever waits for that lock finds a finished rotation, or
-//! one whose owner died, and the new segment then lies ready under `….next`.
+//! one whose owner died: then the path still names the old file or, where files cannot have two names,
+//! the new segment lies ready under `….next`.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -41,6 +42,16 @@ struct Current {
     head: Option<(u32, u64)>,
     /// Where the file ends; None if that must be read.
     tail: Option<Tail>,
+}
+
+/// Whether a record can be written to the file.
+enum Settled {
+    /// It can.
+    Ready,
+    /// It was rotated, and this is the file that took its place.
+    Moved(Current),
+    /// There is no file under the path at the moment.
+    Missing,
 }
 
 /// The end of the chain.
@@ -89,10 +100,7 @@ impl Drop for Locked {
 impl Writer {
     pub(super) fn open(names: Names, settings: &Settings) -> Result<(Self, hmac::Key), AuditError> {
         platform::ready_folder(&names.folder)?;
-        let (file, id) = match open_existing(&names)? {
-            Some(opened) => opened,
-            None => begin_or_recover(&names)?,
-        };
+        let (file, id) = open_or_begin(&names)?;
         let hmac = keys::load_hmac(&names)?;
         let writer = Self {
             names: Arc::new(names),
@@ -107,19 +115,13 @@ impl Writer {
 
     pub(super) fn append(&mut self, record: &mut Record<'_>) -> Result<Written, AuditError> {
         for _ in 0..FOLLOW_LIMIT {
-            let lock = Locked::take(&self.current.file, &self.names)?;
-            if let Some(moved) = self.settle()? {
-                drop(lock);
-                self.current = moved;
-                continue;
-            }
+            let _lock = self.ready()?;
             if self.last_seq() % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
                 self.push_checkpoint()?;
             }
             let (line, hash) = self.sealed(record)?;
             if self.is_full(line.len()) {
                 self.rotate()?;
-                drop(lock);
                 continue;
             }
             let recorded = self.push(&line, hash)?;
@@ -135,58 +137,58 @@ impl Writer {
 
     /// Whether a record could be appended now: the path still names our log and its end is whole.
     pub(super) fn check(&mut self) -> Result<(), AuditError> {
-        for _ in 0..FOLLOW_LIMIT {
-            let lock = Locked::take(&self.current.file, &self.names)?;
-            match self.settle()? {
-                Some(moved) => {
-                    drop(lock);
-                    self.current = moved;
-                }
-                None => return Ok(()),
-            }
-        }
-        Err(AuditError::Busy { path: self.names.path.clone() })
+        self.ready().map(drop)
     }
 
-    /// Writes a checkpoint unless the last record is one.
+    /// Writes a checkpoint unless this writer has nothing that is not signed.
     pub(super) fn checkpoint(&mut self) -> Result<(), AuditError> {
         if !self.unsigned {
             return Ok(());
         }
+        let _lock = self.ready()?;
+        self.push_checkpoint()
+    }
+
+    /// Takes the lock of the file that the path names, with its end known.
+    fn ready(&mut self) -> Result<Locked, AuditError> {
         for _ in 0..FOLLOW_LIMIT {
             let lock = Locked::take(&self.current.file, &self.names)?;
             match self.settle()? {
-                Some(moved) => {
+                Settled::Ready => return Ok(lock),
+                moved => {
                     drop(lock);
-                    self.current = moved;
+                    self.go_along(moved)?;
                 }
-                None => return self.push_checkpoint(),
             }
         }
         Err(AuditError::Busy { path: self.names.path.clone() })
     }
 
-    /// Under the lock: makes sure that the path still names our file and that its end is known. Gives the
-    /// file that took its place if the log was rotated.
-    fn settle(&mut self) -> Result<Option<Current>, AuditError> {
+    /// Without the lock: does what `settle` found to be needed before trying again.
+    fn go_along(&mut self, moved: Settled) -> Result<(), AuditError> {
+        match moved {
+            Settled::Ready => {}
+            Settled::Moved(next) => self.current = next,
+            Settled::Missing => ensure_present(&self.names)?,
+        }
+        Ok(())
+    }
+
+    /// Under the lock: makes sure that the path still names our file and that its end is known.
+    fn settle(&mut self) -> Result<Settled, AuditError> {
         let names = Arc::clone(&self.names);
         let path = &names.path;
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => meta,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                // Somebody died between taking the old file away and putting the new one there.
-                if self.is_finished_segment()? && finish_rotation(&names)? {
-                    return self.follow().map(Some);
-                }
-                return Err(AuditError::Removed { path: path.clone() });
-            }
+            // Removed, or another rotation than that of our file is under way or was killed.
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Settled::Missing),
             Err(source) => return Err(AuditError::io("examining", path, source)),
         };
         if !meta.is_file() {
             return Err(AuditError::Replaced { path: path.clone(), kind: platform::kind(&meta) });
         }
         if platform::id(&meta) != self.current.id {
-            return self.follow().map(Some);
+            return self.follow();
         }
         let len = meta.len();
         match &self.current.tail {
@@ -194,11 +196,11 @@ impl Writer {
             Some(tail) if len < tail.len => return Err(AuditError::Shortened { path: path.clone() }),
             _ => self.read_end(len)?,
         }
-        Ok(None)
+        Ok(Settled::Ready)
     }
 
     /// Opens the file that took the place of ours, if that was our own rotation.
-    fn follow(&mut self) -> Result<Current, AuditError> {
+    fn follow(&mut self) -> Result<Settled, AuditError> {
         let names = Arc::clone(&self.names);
         let path = &names.path;
         let replaced = || AuditError::Replaced { path: path.clone(), kind: "another file" };
@@ -206,6 +208,9 @@ impl Writer {
             .and_then(|(file, meta)| Ok((read_head(&file, &names)?, file, meta)));
         let ((_, fact, prev), file, meta) = match opened {
             Ok(opened) => opened,
+            Err(AuditError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Settled::Missing);
+            }
             Err(other @ (AuditError::Io { .. } | AuditError::Unwritable { .. })) => return Err(other),
             // Whatever is wrong with it, it is not what we would have put there.
             Err(_) => return Err(replaced()),
@@ -215,7 +220,9 @@ impl Writer {
         // Ours is now a finished segment, or it was one and retention has removed it since.
         let regular = segment > ours && (self.is_finished_segment()? || oldest > ours);
         if !regular {
-            return Err(replaced());
+            // Unless the next rotation, with its retention, came between the two looks.
+            let still = fs::symlink_metadata(path).is_ok_and(|now| platform::id(&now) == platform::id(&meta));
+            return if still { Err(replaced()) } else { Ok(Settled::Missing) };
         }
         if segment == ours.saturating_add(1) && self.is_finished_segment()? {
             let end = last_line(&self.current.file, &self.names)?;
@@ -223,7 +230,8 @@ impl Writer {
                 return Err(replaced());
             }
         }
-        Ok(Current { file: Arc::new(file), id: platform::id(&meta), head: None, tail: None })
+        let id = platform::id(&meta);
+        Ok(Settled::Moved(Current { file: Arc::new(file), id, head: None, tail: None }))
     }
 
     /// Whether our file lies where rotation would put it.
@@ -371,14 +379,17 @@ impl Writer {
         let number = self.segment()?;
         let following = number.saturating_add(1);
         let finished = self.names.segment(number);
-        if fs::symlink_metadata(&finished).is_ok() {
+        // Ours already if somebody died right here.
+        let linked = self.is_finished_segment()?;
+        if !linked && fs::symlink_metadata(&finished).is_ok() {
             return Err(damaged(&self.names, "the name of its next finished segment is taken"));
         }
         self.push_checkpoint()?;
         let names = Arc::clone(&self.names);
         let fault = |source| AuditError::io("rotating", &names.path, source);
         self.current.file.sync_all().map_err(fault)?;
-        let before: Vec<u32> = self.names.segments()?.into_iter().map(|(number, _)| number).collect();
+        let before = self.names.segments()?.into_iter().map(|(before, _)| before);
+        let before: Vec<u32> = before.filter(|before| *before != number).collect();
         let count = before.len() + 1;
         let drop_count = self.keep.map_or(0, |keep| count.saturating_sub(keep));
         let oldest = before.iter().chain([&number]).nth(drop_count).copied().unwrap_or(following);
@@ -398,10 +409,14 @@ impl Writer {
         fs::rename(&self.names.path, &finished).map_err(fault)?;
         fs::rename(self.names.next(), &self.names.path).map_err(fault)?;
         platform::sync_folder(&self.names.folder)?;
-        // Oldest first: what a kill leaves is a log without a gap.
+        // Oldest first: what a kill leaves is a log without a gap. The new file can be rotated already, and
+        // its retention be faster. What cannot be removed now is left to the next rotation: the record that
+        // is to be written must not fail for it.
         for number in before.into_iter().chain([number]).take(drop_count) {
-            let path = self.names.segment(number);
-            fs::remove_file(&path).map_err(|source| AuditError::io("removing", &path, source))?;
+            match fs::remove_file(names.segment(number)) {
+                Err(fault) if fault.kind() != io::ErrorKind::NotFound => break,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -435,38 +450,62 @@ fn open_existing(names: &Names) -> Result<Option<(File, FileId)>, AuditError> {
     }
 }
 
-/// The log is not there: begins it if it never was, finishes a rotation whose owner died, or says
-/// that it was removed.
-fn begin_or_recover(names: &Names) -> Result<(File, FileId), AuditError> {
+/// Opens the log; begins it if it never was.
+fn open_or_begin(names: &Names) -> Result<(File, FileId), AuditError> {
+    for _ in 0..FOLLOW_LIMIT {
+        if let Some(opened) = open_existing(names)? {
+            return Ok(opened);
+        }
+        ensure_present(names)?;
+    }
+    Err(AuditError::Busy { path: names.path.clone() })
+}
+
+/// There was no file under the path, or only a moment ago: begins the log if it never was, waits for a
+/// rotation that is under way, finishes one whose owner died, or says that the log was removed.
+///
+/// Nobody who calls this holds a lock; who holds the lock of a segment never waits for that of the key.
+fn ensure_present(names: &Names) -> Result<(), AuditError> {
     let path = names.hmac_key();
     let (key_file, _) = platform::open(&path, Access::AppendOrMake)?;
     let key_file = Arc::new(key_file);
     let _lock = Locked::take(&key_file, names)?;
-    // Whoever had the lock before may have done it all.
-    if let Some(opened) = open_existing(names)? {
-        return Ok(opened);
-    }
-    let segments = names.segments()?;
     let begun = !keys::read_text(&key_file, &path)?.is_empty();
-    if !begun {
-        if !segments.is_empty() {
+    let present = || fs::symlink_metadata(&names.path).is_ok();
+    let removed = || AuditError::Removed { path: names.path.clone() };
+    for _ in 0..FOLLOW_LIMIT {
+        // This before the list: a rotation that takes the file away makes the segment in the same step.
+        if present() {
+            return Ok(());
+        }
+        let Some((number, last)) = names.segments()?.pop() else {
+            return match begun {
+                false => begin(names, &key_file),
+                true if finish_beginning(names)? => Ok(()),
+                true => Err(removed()),
+            };
+        };
+        if !begun {
             return Err(AuditError::KeyMissing { path });
         }
-        begin(names, &key_file)?;
-    } else if let Some((_, last)) = segments.last() {
-        // A living owner holds the lock of this segment until the new file is in place.
-        let (last, _) = platform::open(last, Access::Append)?;
-        let _lock = Locked::take(&Arc::new(last), names)?;
-        if let Some(opened) = open_existing(names)? {
-            return Ok(opened);
+        let file = match platform::open(&last, Access::Append) {
+            Ok((file, _)) => Arc::new(file),
+            // Retention was faster.
+            Err(AuditError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(other) => return Err(other),
+        };
+        // Who rotates holds the lock of the segment that it finishes until the new file is in place. So
+        // if there is no file now, and no later segment, then nobody is at it any more.
+        let _lock = Locked::take(&file, names)?;
+        if present() {
+            return Ok(());
         }
-        if !finish_rotation(names)? {
-            return Err(AuditError::Removed { path: names.path.clone() });
+        if names.segments()?.pop().is_none_or(|(latest, _)| latest != number) {
+            continue;
         }
-    } else if !finish_beginning(names)? {
-        return Err(AuditError::Removed { path: names.path.clone() });
+        return if finish_rotation(names)? { Ok(()) } else { Err(removed()) };
     }
-    open_existing(names)?.ok_or_else(|| AuditError::Removed { path: names.path.clone() })
+    Err(AuditError::Busy { path: names.path.clone() })
 }
 
 /// Makes keys and first record of a new log, under the lock of the HMAC key file. The order lets a kill

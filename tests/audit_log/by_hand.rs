@@ -59,7 +59,8 @@ fn the_python_accepts_a_log_and_finds_changes() {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(text(&output), format!("chain is whole through {seq}:{hash}\n"));
     let sound = home.bytes();
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let changes: [(&str, Change<'_>); 4] = [
         ("changed", &|bytes| bytes[500] ^= 1),
         ("torn", &|bytes| bytes.truncate(bytes.len() - 1)),
         ("hash", &|bytes| bytes[170] ^= 1),

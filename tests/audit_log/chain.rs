@@ -29,7 +29,7 @@ fn a_forged_hash_is_computed_as_the_log_computes_it() {
 
 #[test]
 fn every_changed_byte_is_found() {
-    let home = written(2);
+    let home = written(1);
     let sound = home.bytes();
     for at in 0..sound.len() {
         for change in [0x01, 0x20, 0x80] {
@@ -45,7 +45,7 @@ fn every_changed_byte_is_found() {
 
 #[test]
 fn every_deleted_and_inserted_byte_is_found() {
-    let home = written(2);
+    let home = written(1);
     let sound = home.bytes();
     for at in 0..sound.len() {
         let mut bytes = sound.clone();
@@ -145,7 +145,8 @@ fn a_record_changed_with_its_hash_is_found_by_the_next_one() {
 #[test]
 fn a_chain_that_was_computed_anew_is_found_by_the_signature() {
     let home = written(2);
-    let mut lines = home.lines();
+    let sound = home.lines();
+    let mut lines = sound.clone();
     lines[2] = lines[2].replace("alice", "bobby");
     for at in 2..lines.len() {
         let before = field(&lines[at - 1], "hash").to_owned();
@@ -155,6 +156,50 @@ fn a_chain_that_was_computed_anew_is_found_by_the_signature() {
     }
     home.put_lines(&lines);
     assert_eq!(home.faults(), [Fault::BadSignature]);
+    // Nor does it help to keep the checkpoint's words and change only its place.
+    let last = lines.len() - 1;
+    lines[last] =
+        rehashed(&sound[last].replacen(field(&sound[last], "prev"), field(&lines[last - 1], "hash"), 1));
+    home.put_lines(&lines);
+    assert_eq!(home.faults(), [Fault::BadSignature]);
+}
+
+#[test]
+fn a_forged_end_that_no_checkpoint_covers_must_at_least_be_a_record_that_the_log_writes() {
+    let home = written(2);
+    let log = home.open();
+    log.record(&event(Action::Request, "last")).unwrap();
+    let sound = home.lines();
+    let opened = sound[0].split_once("\"log\":").unwrap().1;
+    let forge = |change: &dyn Fn(&str) -> String| {
+        let mut lines = sound.clone();
+        let last = lines.last_mut().unwrap();
+        *last = rehashed(&change(last));
+        home.put_lines(&lines);
+        home.faults()
+    };
+    assert_eq!(forge(&|line| line.to_owned()), []);
+    assert_eq!(forge(&|line| line.replace("\"client\":", "\"client\": ")), [Fault::Changed]);
+    assert_eq!(forge(&|line| line.replace("alice", "\\u0061lice")), [Fault::Changed]);
+    assert_eq!(forge(&|line| line.replace("\"schema\":1", "\"schema\":2")), [Fault::Changed]);
+    assert_eq!(forge(&|line| line.replace("REQUEST", "CHECKPOINT")), [Fault::Inserted]);
+    let facts = forge(&|line| format!("{},\"log\":{opened}", line.trim_end_matches('}')));
+    assert!(facts.contains(&Fault::Inserted), "{facts:?}");
+    let begun = forge(&|line| {
+        let line = line.replace("REQUEST", "LOG_OPENED");
+        format!("{},\"log\":{opened}", line.trim_end_matches('}'))
+    });
+    assert_eq!(begun, [Fault::Inserted]);
+}
+
+#[test]
+fn the_first_record_names_none_before_it() {
+    let home = written(0);
+    home.open().record(&event(Action::Request, "a")).unwrap();
+    let lines = home.lines();
+    let first = rehashed(&lines[0].replacen(&"0".repeat(64), &"1".repeat(64), 1));
+    home.put_lines(&[first]);
+    assert_eq!(home.faults(), [Fault::Changed]);
 }
 
 #[test]

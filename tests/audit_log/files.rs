@@ -56,6 +56,25 @@ fn a_link_a_fifo_a_folder_and_a_device_are_no_log() {
     assert_eq!(refusal(home.settings()), "audit_not_a_file");
 
     assert_ne!(refusal(Settings::new("/dev/null")), "");
+
+    // A FIFO in place of a key would keep a reader waiting for ever.
+    let home = written(1);
+    let key = home.file("audit.jsonl.hmac-key");
+    fs::remove_file(&key).unwrap();
+    assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
+    assert_eq!(refusal(home.settings()), "audit_not_a_file");
+}
+
+#[test]
+fn every_finished_segment_ends_in_a_checkpoint() {
+    let home = rotated(20);
+    let segments: Vec<String> = home.names().into_iter().filter(|name| name.starts_with("audit.0")).collect();
+    assert!(segments.len() > 3);
+    for name in segments {
+        let text = fs::read_to_string(home.file(&name)).unwrap();
+        let last: Record<'_> = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last.action, Action::Checkpoint, "{name}");
+    }
 }
 
 #[test]
@@ -147,8 +166,16 @@ fn a_log_that_is_removed_while_open_is_not_made_again() {
 #[test]
 fn a_log_that_is_replaced_while_open_is_an_error() {
     let other = written(1);
+    let later = rotated(20);
     type Replace<'a> = &'a dyn Fn(&Home);
-    let replace: [(&str, Replace<'_>); 5] = [
+    let replace: [(&str, Replace<'_>); 7] = [
+        ("later segment of another log", &|home| fs::rename(&later.path, &home.path).unwrap()),
+        // With the old one where rotation would put it, but not in the new one's chain.
+        ("next segment of another log", &|home| {
+            fs::rename(home.file("moved"), home.file("audit.000001.jsonl")).unwrap();
+            fs::copy(later.file("audit.000002.jsonl"), &home.path).unwrap();
+            fs::copy(home.file("audit.000001.jsonl"), home.file("moved")).unwrap();
+        }),
         ("link", &|home| symlink(&other.path, &home.path).unwrap()),
         ("fifo", &|home| assert!(Command::new("mkfifo").arg(&home.path).status().unwrap().success())),
         ("folder", &|home| fs::create_dir(&home.path).unwrap()),
@@ -264,6 +291,19 @@ fn a_rotation_that_was_killed_is_finished_by_whoever_comes_next() {
     let home = rotated(10);
     fs::rename(&home.path, home.file("audit.jsonl.next")).unwrap();
     call(&home.open(), "next").unwrap();
+    assert!(home.verify().is_sound(), "{:?}", home.verify().problems);
+
+    // Before the first of them, when the finished segment has two names.
+    let home = rotated(10);
+    let number = home.names().iter().filter(|name| name.starts_with("audit.0")).count() + 1;
+    let finished = home.file(&format!("audit.{number:06}.jsonl"));
+    fs::hard_link(&home.path, &finished).unwrap();
+    assert!(home.verify().is_sound(), "{:?}", home.verify().problems);
+    call(&home.open(), "goes on").unwrap();
+    assert!(home.verify().is_sound(), "{:?}", home.verify().problems);
+    let log = Audit::open(Settings { max_bytes: 1, ..home.settings() }).unwrap();
+    log.record(&event(Action::Request, "rotates")).unwrap();
+    assert_ne!(fs::read(&finished).unwrap(), home.bytes());
     assert!(home.verify().is_sound(), "{:?}", home.verify().problems);
 
     // And by one that has the finished segment open.

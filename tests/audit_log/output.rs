@@ -83,6 +83,16 @@ fn no_field_can_break_a_line_or_steer_a_terminal() {
     let record: Record<'_> = serde_json::from_str(&home.lines()[1]).unwrap();
     assert_eq!(record.target, HOSTILE);
     assert_eq!(record.keys[0], HOSTILE);
+    for character in HOSTILE.chars() {
+        let alone = Home::new();
+        let target = format!("a{character}b");
+        alone.open().record(&Event { target: &target, ..event(Action::Request, "a") }).unwrap();
+        let bytes = alone.bytes();
+        assert!(is_plain(std::str::from_utf8(&bytes).unwrap()), "{character:?}");
+        assert_eq!(alone.lines().len(), 3, "{character:?}");
+        let record: Record<'_> = serde_json::from_str(&alone.lines()[1]).unwrap();
+        assert_eq!(record.target, target);
+    }
     for format in [Format::Line, Format::Json, Format::Table] {
         let text = shown(&home, &Filter::default(), format);
         assert!(is_plain(&text), "{format:?}: {text}");

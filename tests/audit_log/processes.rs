@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vault_mcp::audit::{Audit, AuditError, Fsync, Settings};
+use vault_mcp::audit::{Audit, AuditError, Fsync, Settings, VerifyOptions, verify};
 
 use crate::common::{Home, call};
 
 const ROLE: &str = "AUDIT_TEST_ROLE";
 const LOG: &str = "AUDIT_TEST_LOG";
 const MAX: &str = "AUDIT_TEST_MAX_BYTES";
+const KEEP: &str = "AUDIT_TEST_KEEP";
 const NOBODY: u32 = 65_534;
 
 /// A child to be started.
@@ -95,9 +96,16 @@ impl Child {
 fn the_child() {
     let (Ok(role), Ok(path)) = (std::env::var(ROLE), std::env::var(LOG)) else { return };
     let max_bytes = std::env::var(MAX).map_or(u64::MAX, |max| max.parse().unwrap());
-    let settings = Settings { fsync: Fsync::Never, max_bytes, ..Settings::new(path) };
+    let keep = std::env::var(KEEP).ok().map(|keep| keep.parse().unwrap());
+    let settings = Settings { fsync: Fsync::Never, max_bytes, keep, ..Settings::new(path) };
     let name = std::process::id();
     let work = || -> Result<(), AuditError> {
+        if role == "reopen" {
+            for number in 0..60 {
+                call(&Audit::open(settings.clone())?, &format!("{name}-{number}"))?;
+            }
+            return Ok(());
+        }
         let log = Audit::open(settings)?;
         let calls = match role.as_str() {
             "open" => 0,
@@ -131,6 +139,35 @@ fn eight_processes_write_one_valid_chain_through_rotations() {
     let own = report.records - 8 * 250 * 2;
     assert!((report.segments as u64..500).contains(&own), "{own}");
     assert!(!report.notes.iter().any(|note| note.contains("no answer")), "{:?}", report.notes);
+}
+
+#[test]
+fn processes_that_come_and_go_share_a_log_that_rotates_all_the_time() {
+    let home = Home::new();
+    let start = |keep: Option<&str>| {
+        let child = child("reopen", &home).with(MAX, "3000");
+        let child = keep.into_iter().fold(child, |child, keep| child.with(KEEP, keep));
+        thread::spawn(move || child.code())
+    };
+    for keep in [None, Some("3"), Some("0")] {
+        let children: Vec<_> = (0..4).map(|_| start(keep)).collect();
+        // Whoever looks meanwhile sees a sound log.
+        while children.iter().any(|child| !child.is_finished()) {
+            match verify(&home.path, &VerifyOptions::default()) {
+                Ok(report) => assert_eq!(report.problems, [], "{keep:?}"),
+                // Before the first record, or a segment that retention dropped while it was to be read.
+                Err(error) => assert!(matches!(error.code(), "audit_not_found"), "{keep:?}: {error}"),
+            }
+        }
+        for child in children {
+            assert_eq!(child.join().unwrap(), "none", "{keep:?}");
+        }
+        let report = home.verify();
+        assert_eq!(report.problems, [], "{keep:?}");
+        let (seq, _) = report.last.unwrap();
+        assert!(seq > 4 * 60 * 2, "{seq}");
+    }
+    assert!(!home.names().iter().any(|name| name.starts_with("audit.0")), "{:?}", home.names());
 }
 
 #[test]
