@@ -12,6 +12,7 @@ mod error;
 mod export;
 mod keys;
 mod names;
+mod place;
 mod platform;
 mod reader;
 mod record;
