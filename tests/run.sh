@@ -33,6 +33,7 @@ count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $
 # A part of the suite that cannot run here: leave_out WHAT WHY
 leave_out() {
   printf 'left out: %s (%s)\n' "$1" "$2"
+  case "${left_out[*]-}" in *"$1: $2"*) return ;; esac
   left_out+=("$1: $2")
   if in_ci; then count 0 1 0; fi
 }
@@ -192,6 +193,7 @@ stage_checks() {
   check "cargo fmt" cargo fmt --check
   check "cargo clippy" cargo clippy --all-targets --locked -- -D warnings
   check "cargo deny" cargo_deny
+  # That generated files are fresh is a test of `cargo test`: each names the command that writes its file anew.
 }
 
 stage_rust() {
@@ -214,7 +216,15 @@ stage_vault() {
     return
   fi
   printf 'over %s\n' "$real_vault"
-  VAULT_MCP_TEST_VAULT=$real_vault cargo_test vault --test '*'
+  # Only what meets a Vault: the other tests would find nothing new.
+  local file name targets=()
+  for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    grep -qrE '\b(vault\(\)|Vault::|VAULT_MCP_TEST_VAULT)' "$file" "tests/$name" 2>/dev/null && targets+=(--test "$name")
+  done
+  VAULT_MCP_TEST_VAULT=$real_vault cargo_test vault "${targets[@]}"
 }
 
 stage_python() {
