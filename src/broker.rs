@@ -33,7 +33,7 @@ pub use grant::{Granted, Look};
 pub use tickets::{Approved, CallDigest, Channel, Delegate, LIFETIME, TicketId, canonical_json};
 
 use limit::Limiter;
-use tickets::Tickets;
+use tickets::{Lapsed, Shown, Tickets};
 
 /// Most bytes that the arguments of a call may have.
 pub const MAX_REQUEST: usize = 1 << 20;
@@ -116,7 +116,7 @@ pub struct Broker {
     vault: Arc<Vault>,
     audit: Audit,
     limiter: Limiter,
-    tickets: Tickets,
+    tickets: Tickets<(&'static Op, Caller)>,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
     changes: tokio::sync::broadcast::Sender<Changed>,
 }
@@ -228,7 +228,7 @@ impl Broker {
                         let error = Error::TicketInvalid { fault: "it was given for another call" };
                         return Err(self.refuse(&passing, Action::Refused, error));
                     }
-                    Some(approved) if approved.version == preview.version => Some(approved),
+                    Some(approved) if approved.shown == Shown::of(&preview) => Some(approved),
                     changed => {
                         return self
                             .ask(&passing, call.as_ref(), digest, preview, needs_login, changed.is_some())
@@ -249,7 +249,7 @@ impl Broker {
             _ => {
                 let granted = Granted {
                     reveal: !caller.front.answers_a_model() || call.wants_reveal(),
-                    observed: approved.as_ref().map(|approved| approved.version),
+                    observed: approved.as_ref().map(|approved| approved.shown.version),
                     session: session.clone(),
                     caller: caller.clone(),
                     config: self.config.clone(),
@@ -336,6 +336,24 @@ impl Broker {
         ) {
             Ok(()) => error,
             Err(unrecorded) => unrecorded,
+        }
+    }
+
+    /// Nobody will answer any more: whatever is still open is closed, and recorded as such.
+    pub fn end(&self) {
+        self.record_lapsed(Closed::TimedOut, self.tickets.take_lapsed());
+        self.record_lapsed(Closed::Cancelled, self.tickets.take_open());
+    }
+
+    /// The end of questions that nobody waits for: a client of 2026-07-28 need not come back with an answer.
+    fn record_lapsed(&self, closed: Closed, lapsed: Vec<Lapsed<(&'static Op, Caller)>>) {
+        let code = closed.into_error().code();
+        for Lapsed { ticket, call_id, call: (op, caller) } in lapsed {
+            let passing = Passing { op, caller: &caller, id: call_id, target: Target::named("-") };
+            let approval = (Channel::Client, ticket);
+            if let Err(error) = self.record(&passing, Action::Aborted, Some(code), None, Some(&approval)) {
+                tracing::error!(%error, "the end of a question is not recorded");
+            }
         }
     }
 
@@ -447,7 +465,7 @@ impl Broker {
             preview.verb = if call.wants_reveal() { "REVEAL" } else { "RUN" };
         }
         for (key, names) in dangerous(call) {
-            preview.warnings.extend(names.iter().map(|name| format!("{}: {name}", shown(key, 64))));
+            preview.warnings.extend(names.iter().map(|name| format!("{}: {name}", key_shown(key))));
         }
         let mut needs_login = false;
         // A token that may not ask about itself finds out by trying.
@@ -478,7 +496,15 @@ impl Broker {
         needs_login: bool,
         changed: bool,
     ) -> Result<Question, Error> {
-        let ticket = match self.tickets.open(&passing.caller.subject, digest, preview.version, &passing.id) {
+        self.record_lapsed(Closed::TimedOut, self.tickets.take_lapsed());
+        let opened = self.tickets.open(
+            &passing.caller.subject,
+            digest,
+            Shown::of(&preview),
+            &passing.id,
+            (passing.op, passing.caller.clone()),
+        );
+        let ticket = match opened {
             Ok(ticket) => ticket,
             Err(error) => return Err(self.refuse(passing, Action::Refused, error)),
         };
@@ -590,6 +616,17 @@ fn approximate_size(value: &Value) -> usize {
     }
 }
 
+/// A key in a question. Blanks stand between the entries there, so a key that holds one is quoted: else it
+/// could look like two keys, or like a sign and a key.
+fn key_shown(key: &str) -> String {
+    let text = shown(key, 64);
+    if text.chars().any(|c| c.is_whitespace() || c == '"') {
+        format!("\"{}\"", text.replace('"', "\\\""))
+    } else {
+        text
+    }
+}
+
 /// At most this many keys are named in a question; the rest is counted.
 const SHOWN_KEYS: usize = 12;
 
@@ -619,7 +656,7 @@ fn question_text(
             .changes
             .iter()
             .take(SHOWN_KEYS)
-            .map(|(change, key)| format!("{} {}", sign(change), shown(key, 64)));
+            .map(|(change, key)| format!("{} {}", sign(change), key_shown(key)));
         text.push_str("\n  ");
         text.push_str(&keys.collect::<Vec<_>>().join("   "));
         if preview.changes.len() > SHOWN_KEYS {
@@ -677,6 +714,19 @@ mod tests {
             ("\"9223372036854775808\"", true),
         ] {
             assert_eq!(survives(&serde_json::from_str(text).unwrap()), kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_with_a_blank_stands_in_quotes() {
+        for (key, text) in [
+            ("API_KEY", "API_KEY"),
+            ("a b", "\"a b\""),
+            ("a\u{3000}b", "\"a\u{3000}b\""),
+            ("a\"   + FAKE \"b", "\"a\\\"   + FAKE \\\"b\""),
+            ("a\\\" b", "\"a\\\\\\\" b\""),
+        ] {
+            assert_eq!(key_shown(key), text);
         }
     }
 

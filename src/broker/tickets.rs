@@ -2,6 +2,7 @@
 //!
 //! A ticket is 128 random bits, bound to one call by a digest, good for 120 s and for one use; it lives
 //! in memory only. [`Tickets::redeem`] takes it out of the table and is the only maker of [`Approved`].
+//! A ticket that ran out is kept until somebody has recorded its end.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,11 @@ use std::{
 use aws_lc_rs::digest;
 use serde_json::Value;
 
-use crate::{error::Error, names::Subject, op::Boxed};
+use crate::{
+    error::Error,
+    names::Subject,
+    op::{Boxed, Preview},
+};
 
 /// How long a question may wait.
 pub const LIFETIME: Duration = Duration::from_secs(120);
@@ -124,6 +129,37 @@ pub fn canonical_json(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
+/// What a human was shown, as far as it can change while they read. `version` is what a write then gives
+/// to Vault as check-and-set; the digest covers the rest of the preview, since not every change of a secret
+/// makes a version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) version: Option<u64>,
+    digest: [u8; 32],
+}
+
+impl Shown {
+    pub(super) fn of(preview: &Preview) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut part = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        };
+        part(preview.verb.as_bytes());
+        part(preview.detail.as_bytes());
+        for (change, key) in &preview.changes {
+            part(&[*change as u8]);
+            part(key.as_bytes());
+        }
+        for warning in &preview.warnings {
+            part(warning.as_bytes());
+        }
+        let mut bytes = [0u8; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self { version: preview.version, digest: bytes }
+    }
+}
+
 /// Who carried the question to a human.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
@@ -158,36 +194,51 @@ pub trait Delegate: Send + Sync {
 pub struct Approved {
     pub(super) ticket: TicketId,
     pub(super) digest: CallDigest,
-    pub(super) version: Option<u64>,
+    pub(super) shown: Shown,
     pub(super) channel: Channel,
     pub(super) delegate: Option<Arc<dyn Delegate>>,
     pub(super) call_id: String,
 }
 
-struct Waiting {
+struct Waiting<C> {
     subject: Subject,
     digest: CallDigest,
-    version: Option<u64>,
+    shown: Shown,
     call_id: String,
     since: Instant,
+    call: C,
 }
 
-#[derive(Default)]
-struct Table {
-    waiting: HashMap<TicketId, Waiting>,
+/// A question that ended with nobody there to record it.
+pub(super) struct Lapsed<C> {
+    pub(super) ticket: TicketId,
+    pub(super) call_id: String,
+    pub(super) call: C,
+}
+
+struct Table<C> {
+    waiting: HashMap<TicketId, Waiting<C>>,
+    /// Ran out, and their end is not recorded yet.
+    lapsed: HashMap<TicketId, Waiting<C>>,
     declined: Vec<(CallDigest, Instant)>,
 }
 
-/// The questions of this process.
-#[derive(Default)]
-pub(super) struct Tickets(Mutex<Table>);
+/// The questions of this process. `C` is what the owner needs to know of a call to record its end.
+pub(super) struct Tickets<C>(Mutex<Table<C>>);
 
-impl Tickets {
-    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.waiting.retain(|_, waiting| waiting.since.elapsed() < LIFETIME);
+impl<C> Default for Tickets<C> {
+    fn default() -> Self {
+        Self(Mutex::new(Table { waiting: HashMap::new(), lapsed: HashMap::new(), declined: Vec::new() }))
+    }
+}
+
+impl<C> Tickets<C> {
+    fn table(&self) -> std::sync::MutexGuard<'_, Table<C>> {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = &mut *guard;
+        table.lapsed.extend(table.waiting.extract_if(|_, waiting| waiting.since.elapsed() >= LIFETIME));
         table.declined.retain(|(_, since)| since.elapsed() < LIFETIME);
-        table
+        guard
     }
 
     /// Opens a question.
@@ -198,8 +249,9 @@ impl Tickets {
         &self,
         subject: &Subject,
         digest: CallDigest,
-        version: Option<u64>,
+        shown: Shown,
         call_id: &str,
+        call: C,
     ) -> Result<TicketId, Error> {
         let mut table = self.table();
         if table.declined.iter().any(|(no, _)| *no == digest) {
@@ -212,9 +264,10 @@ impl Tickets {
         let waiting = Waiting {
             subject: subject.clone(),
             digest,
-            version,
+            shown,
             call_id: call_id.to_owned(),
             since: Instant::now(),
+            call,
         };
         table.waiting.insert(id.clone(), waiting);
         Ok(id)
@@ -242,7 +295,7 @@ impl Tickets {
         Ok(Approved {
             ticket: id.clone(),
             digest: waiting.digest,
-            version: waiting.version,
+            shown: waiting.shown,
             channel,
             delegate,
             call_id: waiting.call_id,
@@ -250,10 +303,10 @@ impl Tickets {
     }
 
     /// Closes a question without a yes. A no is remembered for as long as a ticket lives. Gives the
-    /// call's id when the question was still open.
+    /// call's id when the end of the question is not recorded yet.
     pub(super) fn close(&self, id: &TicketId, declined: bool) -> Option<String> {
         let mut table = self.table();
-        let waiting = table.waiting.remove(id)?;
+        let waiting = table.waiting.remove(id).or_else(|| table.lapsed.remove(id))?;
         if declined {
             table.declined.push((waiting.digest, Instant::now()));
         }
@@ -265,6 +318,22 @@ impl Tickets {
     pub(super) fn is_open(&self, id: &TicketId) -> bool {
         self.table().waiting.contains_key(id)
     }
+
+    /// The questions that ran out since the last time, for their record.
+    pub(super) fn take_lapsed(&self) -> Vec<Lapsed<C>> {
+        self.table().lapsed.drain().map(Lapsed::from).collect()
+    }
+
+    /// Closes every open question.
+    pub(super) fn take_open(&self) -> Vec<Lapsed<C>> {
+        self.table().waiting.drain().map(Lapsed::from).collect()
+    }
+}
+
+impl<C> From<(TicketId, Waiting<C>)> for Lapsed<C> {
+    fn from((ticket, waiting): (TicketId, Waiting<C>)) -> Self {
+        Self { ticket, call_id: waiting.call_id, call: waiting.call }
+    }
 }
 
 #[cfg(test)]
@@ -272,10 +341,16 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use crate::op::Change;
+
     use super::*;
 
     fn subject(name: &str) -> Subject {
         Subject::parse(name).unwrap()
+    }
+
+    fn shown(version: Option<u64>) -> Shown {
+        Shown::of(&Preview { version, ..Preview::default() })
     }
 
     fn digest(op: &str, arguments: &Value) -> CallDigest {
@@ -284,8 +359,8 @@ mod tests {
 
     #[test]
     fn a_ticket_is_good_once_and_for_its_subject_only() {
-        let tickets = Tickets::default();
-        let id = tickets.open(&subject("alice"), digest("a", &json!({})), None, "c").unwrap();
+        let tickets = Tickets::<()>::default();
+        let id = tickets.open(&subject("alice"), digest("a", &json!({})), shown(None), "c", ()).unwrap();
         assert!(tickets.redeem(&id, &subject("bob"), Channel::Client, None).is_err());
         assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok());
         assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
@@ -293,8 +368,8 @@ mod tests {
 
     #[test]
     fn ten_parallel_replays_redeem_once() {
-        let tickets = Arc::new(Tickets::default());
-        let id = tickets.open(&subject("alice"), digest("a", &json!({})), None, "c").unwrap();
+        let tickets = Arc::new(Tickets::<()>::default());
+        let id = tickets.open(&subject("alice"), digest("a", &json!({})), shown(None), "c", ()).unwrap();
         let redeemed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..10)
                 .map(|_| {
@@ -310,28 +385,62 @@ mod tests {
 
     #[test]
     fn the_fourth_question_of_a_subject_is_refused_and_another_subject_is_not() {
-        let tickets = Tickets::default();
+        let tickets = Tickets::<()>::default();
         for i in 0..3 {
-            tickets.open(&subject("alice"), digest("a", &json!(i)), None, "c").unwrap();
+            tickets.open(&subject("alice"), digest("a", &json!(i)), shown(None), "c", ()).unwrap();
         }
         assert_eq!(
-            tickets.open(&subject("alice"), digest("a", &json!(9)), None, "c").unwrap_err().code(),
+            tickets.open(&subject("alice"), digest("a", &json!(9)), shown(None), "c", ()).unwrap_err().code(),
             "too_many_pending"
         );
-        assert!(tickets.open(&subject("bob"), digest("a", &json!(9)), None, "c").is_ok());
+        assert!(tickets.open(&subject("bob"), digest("a", &json!(9)), shown(None), "c", ()).is_ok());
     }
 
     #[test]
     fn a_declined_call_is_not_asked_again_at_once_and_another_is() {
-        let tickets = Tickets::default();
-        let id = tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap();
+        let tickets = Tickets::<()>::default();
+        let id = tickets.open(&subject("alice"), digest("a", &json!(1)), shown(None), "c", ()).unwrap();
         tickets.close(&id, true);
         assert_eq!(
-            tickets.open(&subject("alice"), digest("a", &json!(1)), None, "c").unwrap_err().code(),
+            tickets.open(&subject("alice"), digest("a", &json!(1)), shown(None), "c", ()).unwrap_err().code(),
             "declined"
         );
-        assert!(tickets.open(&subject("alice"), digest("a", &json!(2)), None, "c").is_ok());
+        assert!(tickets.open(&subject("alice"), digest("a", &json!(2)), shown(None), "c", ()).is_ok());
         assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
+    }
+
+    #[test]
+    fn what_was_shown_differs_with_everything_that_can_change() {
+        let base = Preview { verb: "UPDATE", version: Some(1), ..Preview::default() };
+        let key = |change, key: &str| (change, key.to_owned());
+        for other in [
+            Preview { verb: "CREATE", ..base.clone() },
+            Preview { version: Some(2), ..base.clone() },
+            Preview { version: None, ..base.clone() },
+            Preview { detail: "x".into(), ..base.clone() },
+            Preview { warnings: vec!["x".into()], ..base.clone() },
+            Preview { changes: vec![key(Change::Added, "x")], ..base.clone() },
+        ] {
+            assert!(Shown::of(&base) != Shown::of(&other), "{other:?}");
+        }
+        let added = Preview { changes: vec![key(Change::Added, "x")], ..base.clone() };
+        let removed = Preview { changes: vec![key(Change::Removed, "x")], ..base.clone() };
+        assert!(Shown::of(&added) != Shown::of(&removed));
+        assert!(Shown::of(&base) == Shown::of(&base.clone()));
+    }
+
+    #[test]
+    fn a_question_ends_once_in_the_record() {
+        let tickets = Tickets::<&str>::default();
+        let open = |what| {
+            tickets.open(&subject("alice"), digest("a", &json!(what)), shown(None), "c", what).unwrap()
+        };
+        let (first, second) = (open("first"), open("second"));
+        assert!(tickets.take_lapsed().is_empty());
+        tickets.close(&first, false).unwrap();
+        let left: Vec<_> = tickets.take_open().into_iter().map(|lapsed| lapsed.call).collect();
+        assert_eq!(left, ["second"]);
+        assert!(tickets.close(&second, false).is_none() && !tickets.is_open(&second));
     }
 
     #[test]
