@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     front::{
         approver::Hub,
-        mcp::{McpServer, stdio::StdioTransport},
+        mcp::{McpServer, Tracked, stdio::StdioTransport},
     },
 };
 
@@ -20,7 +20,8 @@ use crate::{
 pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
     let caller = local_caller(&config, Front::Stdio);
     let approval = *config.approval;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let code = runtime.block_on(async {
         // Held until the session ends: the embedded Vault ends with it.
         let _vault = if dev { Some(super::dev::embed(&mut config).await?) } else { None };
         let broker = broker(config)?;
@@ -33,20 +34,27 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
                 .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
                 .ok()
         };
-        let server = McpServer::new(broker, caller, approvers, ended.clone())?;
+        let server = McpServer::new(broker.clone(), caller, approvers, ended.clone())?;
         let (read, write) = stdio_pipes();
-        match server.serve(StdioTransport::new(read, write, ended)).await {
+        let transport = StdioTransport::new(read, write, ended);
+        let server = Tracked::new(server, transport.in_flight());
+        let code = match server.serve(transport).await {
             Ok(running) => {
                 // How the loop ended is no matter: the input is gone, and so is whom to tell.
                 let _ = running.waiting().await;
-                Ok(ExitCode::SUCCESS)
+                ExitCode::SUCCESS
             }
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
-                Ok(ExitCode::SUCCESS)
+                ExitCode::SUCCESS
             }
-            Err(_) => Ok(ExitCode::FAILURE),
-        }
-    })
+            Err(_) => ExitCode::FAILURE,
+        };
+        broker.end();
+        Ok(code)
+    });
+    // Where standard input is no pipe a thread may still be waiting for a line. It must not be waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// Waits for a signal that asks to end, then cancels `ended`.

@@ -2,10 +2,12 @@
 //! loop over `OPS` and one call of the broker.
 
 mod confirm;
+mod flight;
 mod handler;
 mod prompts;
 mod resources;
 pub mod stdio;
 mod strict_json;
 
+pub use flight::Tracked;
 pub use handler::McpServer;

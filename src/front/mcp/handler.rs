@@ -11,11 +11,11 @@ use rmcp::{
     ErrorData, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-        CompleteResult, ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation,
-        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
-        ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, ToolAnnotations,
-        UnsubscribeRequestParams,
+        CompleteResult, ContentBlock, CustomRequest, CustomResult, ErrorCode, GetPromptRequestParams,
+        GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+        ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+        SubscriptionFilter, Tool, ToolAnnotations, UnsubscribeRequestParams,
     },
     service::{RequestContext, RoleServer, SubscriptionContext},
 };
@@ -198,6 +198,23 @@ An error begins with its code and ends with the remedy.";
 
 const DEV: &str = " This session uses the embedded dev Vault: everything in it is in memory and gone when the server ends. Tell the user so before they store anything they need.";
 
+/// The methods that this server answers.
+const METHODS: &[&str] = &[
+    "completion/complete",
+    "initialize",
+    "ping",
+    "prompts/get",
+    "prompts/list",
+    "resources/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/templates/list",
+    "resources/unsubscribe",
+    "server/discover",
+    "subscriptions/listen",
+    "tools/list",
+];
+
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -244,6 +261,28 @@ impl ServerHandler for McpServer {
             Ok(Carried::Repeat(result)) => result.into(),
             Err(error) => error_result(&error).into(),
         })
+    }
+
+    /// What rmcp could not read as a request it knows: a method that is none, or arguments that do not fit.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        if request.method == "tools/call" {
+            let fault = Error::input("params", "tools/call takes `name`, a text, and `arguments`, an object");
+            let error = self.0.broker.refuse_unknown(&request.method, &self.caller(&context), fault);
+            return Err(ErrorData::invalid_params(format!("{}: {error}", error.code()), None));
+        }
+        if METHODS.contains(&request.method.as_str()) {
+            let method = &request.method;
+            return Err(ErrorData::invalid_params(
+                format!("The params do not fit {method}. Correct them and send it again."),
+                None,
+            ));
+        }
+        let message = "There is no such method here. Send one of MCP's that this server's capabilities name.";
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 
     async fn list_resources(

@@ -1,59 +1,37 @@
 //! MCP's stdio transport: one JSON-RPC message a line.
 //!
 //! Around what rmcp brings for reading and writing stand the rules it leaves to a server: a notification
-//! before the first request is dropped (it would end the process), a line over 1 MiB and a line that is
-//! no message are answered, ids in flight are not reused, at most 64 tool calls run at a time, and the
-//! end of input ends pending questions at once. Nothing else writes to standard output.
+//! before the session is established is dropped (it would end the process), a line over 1 MiB and a line
+//! that is no message are answered, ids in flight are not reused, at most 64 requests run at a time, and the
+//! end of input ends pending questions at once but lets what runs finish. Nothing else writes to standard
+//! output.
 
-use std::{
-    collections::HashSet,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use rmcp::{
-    model::{ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId},
+    model::{
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, GetMeta,
+        JsonRpcMessage, ProtocolVersion, RequestId,
+    },
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
-    sync::{Mutex as AsyncMutex, Notify},
+    sync::Mutex as AsyncMutex,
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::strict_json::{self, Fault};
+use super::{
+    flight::InFlight,
+    strict_json::{self, Fault},
+};
 
 /// Longest line that is read, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
-/// Tool calls that run at a time; the next one waits in the pipe.
-pub const MAX_CALLS: usize = 64;
-
-#[derive(Default)]
-struct Flight {
-    ids: HashSet<RequestId>,
-    calls: HashSet<RequestId>,
-}
-
-#[derive(Default)]
-struct InFlight {
-    flight: Mutex<Flight>,
-    freed: Notify,
-}
-
-impl InFlight {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Flight> {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn landed(&self, id: &RequestId) {
-        let mut flight = self.lock();
-        flight.ids.remove(id);
-        if flight.calls.remove(id) {
-            self.freed.notify_one();
-        }
-    }
-}
+/// How long the end may wait for the client to read.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// The transport over a pair of streams.
 pub struct StdioTransport<R, W> {
@@ -61,17 +39,18 @@ pub struct StdioTransport<R, W> {
     line: Vec<u8>,
     /// The rest of an over-long line is being thrown away; its last bytes are kept for the id.
     discarding: Option<Vec<u8>>,
-    /// A call that waits for one of the 64 places.
+    /// A request that waits for one of the 64 places.
     held: Option<RxJsonRpcMessage<RoleServer>>,
-    /// An answer that must be written before the next line is read.
-    owed: Option<TxJsonRpcMessage<RoleServer>>,
-    seen_request: bool,
+    /// An answer that must be written before the next line is read. A task of its own: rmcp drops our
+    /// future whenever something else happens, and half a line must not stay on the wire.
+    owed: Option<JoinHandle<io::Result<()>>>,
+    established: bool,
     in_flight: Arc<InFlight>,
     write: Arc<AsyncMutex<W>>,
     ended: CancellationToken,
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTransport<R, W> {
     /// `ended` is cancelled at the end of input; cancelling it from outside ends the input.
     pub fn new(read: R, write: W, ended: CancellationToken) -> Self {
         Self {
@@ -80,11 +59,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
             discarding: None,
             held: None,
             owed: None,
-            seen_request: false,
+            established: false,
             in_flight: Arc::default(),
             write: Arc::new(AsyncMutex::new(write)),
             ended,
         }
+    }
+
+    /// What is under way, for the service to tell when a request is done.
+    pub fn in_flight(&self) -> Arc<InFlight> {
+        self.in_flight.clone()
     }
 
     /// Reads up to and including the next newline into `self.line`. Safe to drop at any await: nothing is
@@ -124,7 +108,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
         code: ErrorCode,
         message: impl Into<std::borrow::Cow<'static, str>>,
     ) {
-        self.owed = Some(JsonRpcMessage::error(ErrorData::new(code, message, None), id));
+        let answer: TxJsonRpcMessage<RoleServer> =
+            JsonRpcMessage::error(ErrorData::new(code, message, None), id);
+        let write = self.write.clone();
+        self.owed = Some(tokio::spawn(async move { put(&write, &answer).await }));
     }
 
     /// Turns a whole line into a message, or into an answer that is owed.
@@ -166,9 +153,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
         };
         match &message {
             JsonRpcMessage::Request(request) => {
-                let mut flight = self.in_flight.lock();
-                if !flight.ids.insert(request.id.clone()) {
-                    drop(flight);
+                if !self.in_flight.arrived(&request.id) {
                     self.error(
                         None,
                         ErrorCode::INVALID_REQUEST,
@@ -176,26 +161,51 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> StdioTransport<R, W> {
                     );
                     return None;
                 }
-                self.seen_request = true;
+                self.established |= establishes(&request.request);
             }
-            _ if !self.seen_request => return None,
+            _ if !self.established => return None,
+            JsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.in_flight.cancelled(id);
+                }
+            }
             _ => {}
         }
         Some(message)
     }
 
-    /// Lets a message through unless it is a tool call and all places are taken.
+    /// Lets a message through unless all places are taken.
     fn admit(&self, message: &RxJsonRpcMessage<RoleServer>) -> bool {
-        let JsonRpcMessage::Request(request) = message else { return true };
-        if !matches!(request.request, ClientRequest::CallToolRequest(_)) {
-            return true;
+        match message {
+            // A subscription lasts as long as the session; it would keep its place for ever.
+            JsonRpcMessage::Request(request)
+                if !matches!(
+                    request.request,
+                    ClientRequest::PingRequest(_) | ClientRequest::SubscriptionsListenRequest(_)
+                ) =>
+            {
+                self.in_flight.admit(&request.id)
+            }
+            _ => true,
         }
-        let mut flight = self.in_flight.lock();
-        if flight.calls.len() >= MAX_CALLS {
-            return false;
+    }
+}
+
+/// Whether this request ends rmcp's opening, in which anything but a request ends the process: `initialize`
+/// does, and a request of 2026-07-28 with all its metadata; a ping or a discovery does not.
+fn establishes(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::InitializeRequest(_) => true,
+        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => false,
+        other => {
+            let meta = other.get_meta();
+            meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty()
+                && meta
+                    .protocol_version()
+                    .is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
         }
-        flight.calls.insert(request.id.clone());
-        true
     }
 }
 
@@ -231,7 +241,7 @@ where
             };
             let outcome = put(&write, &item).await;
             if let Some(id) = answered {
-                in_flight.landed(&id);
+                in_flight.sent(&id);
             }
             if outcome.is_err() {
                 // Nobody reads any more: there is nothing left to serve.
@@ -243,12 +253,23 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            if self.ended.is_cancelled() {
-                return None;
-            }
-            if let Some(answer) = &self.owed {
-                put(&self.write, answer).await.ok()?;
+            if let Some(answer) = &mut self.owed {
+                let written = tokio::select! {
+                    written = answer => written,
+                    () = self.ended.cancelled() => Ok(Ok(())),
+                };
                 self.owed = None;
+                if !matches!(written, Ok(Ok(()))) {
+                    self.ended.cancel();
+                }
+            }
+            if self.ended.is_cancelled() {
+                // rmcp leaves its loop at this `None`: what runs is to finish and be answered first.
+                if let Some(JsonRpcMessage::Request(unheard)) = self.held.take() {
+                    self.in_flight.sent(&unheard.id);
+                }
+                self.in_flight.drained().await;
+                return None;
             }
             if let Some(message) = self.held.take() {
                 if self.admit(&message) {
@@ -257,7 +278,7 @@ where
                 self.held = Some(message);
                 let (in_flight, ended) = (self.in_flight.clone(), self.ended.clone());
                 tokio::select! {
-                    () = in_flight.freed.notified() => {}
+                    () = in_flight.changed() => {}
                     () = ended.cancelled() => {}
                 }
                 continue;
@@ -265,7 +286,7 @@ where
             let ended = self.ended.clone();
             let line = tokio::select! {
                 line = self.next_line() => line,
-                () = ended.cancelled() => return None,
+                () = ended.cancelled() => continue,
             };
             match line {
                 Ok(Line::Whole) => self.held = self.take_line(),
@@ -276,17 +297,16 @@ where
                     self.error(id, ErrorCode::INVALID_REQUEST, "too_large: The message is longer than 1048576 bytes. Split it, or store large data elsewhere.");
                 }
                 Ok(Line::More) => {}
-                Ok(Line::End) | Err(_) => {
-                    self.ended.cancel();
-                    return None;
-                }
+                Ok(Line::End) | Err(_) => self.ended.cancel(),
             }
         }
     }
 
     async fn close(&mut self) -> Result<(), io::Error> {
         self.ended.cancel();
-        self.write.lock().await.shutdown().await
+        // A client that does not read must not keep this process.
+        let shutdown = async { self.write.lock().await.shutdown().await };
+        tokio::time::timeout(CLOSING, shutdown).await.unwrap_or(Ok(()))
     }
 }
 
