@@ -24,7 +24,7 @@ use crate::{
     error::Error,
     names::shown,
     op::{AnyCall, Boxed, Change, Effect, Op, Preview, Target, Toolset},
-    secret::is_mask,
+    secret::holds_mask,
     vault::{Session, Vault, sys},
 };
 
@@ -391,7 +391,7 @@ impl Broker {
         passing.target = call.target(&passing.caller.place)?;
         let mut size = 0;
         for (key, value) in call.values() {
-            if is_mask(value) {
+            if holds_mask(value) {
                 return Err(Error::MaskedValue { field: shown(key, 64) });
             }
             if !survives(value) {
@@ -587,7 +587,7 @@ fn dangerous(call: &dyn AnyCall) -> Vec<(&str, Vec<&'static str>)> {
     values.map(|(key, value)| (key, patterns::found(value))).filter(|(_, names)| !names.is_empty()).collect()
 }
 
-/// False for numbers that Vault would give back changed.
+/// False for numbers that Vault would give back changed: version 2 of KV keeps every number as a float.
 fn survives(value: &Value) -> bool {
     match value {
         Value::Number(number) => {
@@ -597,8 +597,8 @@ fn survives(value: &Value) -> bool {
                 mantissa.trim_start_matches(['-', '0', '.']).chars().filter(char::is_ascii_digit).count();
             let exponent =
                 text.split(['e', 'E']).nth(1).map_or(Some(0), |exponent| exponent.parse::<i32>().ok());
-            // KV version 2 keeps numbers as IEEE 754 binary64: integers up to 2^53, any 15 significant digits.
-            number.as_i64().is_some_and(|number| number.unsigned_abs() <= 1 << 53)
+            // A float keeps any integer up to 2^53 and any 15 significant digits (IEEE 754 binary64).
+            number.as_i64().is_some_and(|whole| whole.unsigned_abs() <= 1 << 53)
                 || (digits <= 15 && exponent.is_some_and(|exponent| exponent.abs() < 290))
         }
         Value::Array(items) => items.iter().all(survives),
@@ -701,8 +701,11 @@ mod tests {
     fn a_number_that_vault_would_round_is_told_from_one_it_keeps() {
         for (text, kept) in [
             ("1", true),
+            ("-9007199254740992", true),
             ("9007199254740992", true),
             ("9007199254740993", false),
+            ("-9223372036854775808", false),
+            ("9223372036854775807", false),
             ("9223372036854775808", false),
             ("1e999", false),
             ("1.10", true),

@@ -165,6 +165,22 @@ pub fn is_mask(value: &Value) -> bool {
     }
 }
 
+/// True when a mask stands anywhere in the value: in a list, in an object, or written out as JSON text.
+#[must_use]
+pub fn holds_mask(value: &Value) -> bool {
+    is_mask(value)
+        || match value {
+            Value::String(text) => {
+                text.trim_start().starts_with('{')
+                    && text.contains("\"masked\"")
+                    && serde_json::from_str(text).is_ok_and(|inner: Value| is_mask(&inner))
+            }
+            Value::Array(items) => items.iter().any(holds_mask),
+            Value::Object(map) => map.values().any(holds_mask),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+}
+
 /// Values of a secret as an answer carries them: plain or masked, decided by whoever holds the grant.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -228,5 +244,10 @@ mod tests {
         assert!(is_mask(&json!("secretref://secret/a#b")));
         assert!(!is_mask(&json!("masked")));
         assert!(!is_mask(&json!({"masked": false})));
+        let mask = mask(&json!("x"), None);
+        for holder in [json!([mask]), json!({"a": {"b": mask}}), json!(mask.to_string())] {
+            assert!(holds_mask(&holder), "{holder}");
+        }
+        assert!(!holds_mask(&json!({"a": ["{\"masked\": 1}", null]})));
     }
 }
