@@ -23,9 +23,9 @@ use crate::{
     config::{Config, DangerousPatterns, Reveal},
     error::Error,
     names::shown,
-    op::{AnyCall, Boxed, Change, Effect, Op, Preview, Target, Toolset},
+    op::{AnyCall, Boxed, Change, Effect, Op, Preview, Target, Toolset, Way},
     secret::holds_mask,
-    vault::{Session, Vault, sys},
+    vault::{KvKind, Session, Vault, sys},
 };
 
 pub use crate::place::{FullPath, Place};
@@ -455,7 +455,8 @@ impl Broker {
         call: &dyn AnyCall,
         session: &Session,
     ) -> Result<(Preview, bool), Error> {
-        let paths = passing.target.needs.iter().map(|need| need.path.clone()).collect::<Vec<_>>();
+        let ways = || passing.target.needs.iter().flat_map(|need| &need.0);
+        let paths = ways().map(|way| way.path.clone()).collect::<Vec<_>>();
         let capabilities =
             async { if paths.is_empty() { Ok(Vec::new()) } else { sys::capabilities(session, paths).await } };
         let (preview, capabilities) =
@@ -469,17 +470,26 @@ impl Broker {
         }
         let mut needs_login = false;
         // A token that may not ask about itself finds out by trying.
-        for (need, have) in passing.target.needs.iter().zip(capabilities.unwrap_or_default()) {
-            if !sys::allows(&have, need.capabilities) {
+        let mut have = capabilities.unwrap_or_default().into_iter();
+        for need in &passing.target.needs {
+            let answers: Vec<_> = need.0.iter().zip(&mut have).collect();
+            // What kind a mount is, the preview has just found out.
+            let open = |way: &Way| match &way.on {
+                Some((mount, kind)) => session.kv_kind(mount).unwrap_or(KvKind::V2) == *kind,
+                None => true,
+            };
+            let open: Vec<_> = answers.iter().filter(|(way, _)| open(way)).collect();
+            let Some((first, _)) = open.first() else { continue };
+            if !open.iter().any(|(way, have)| sys::allows(have, way.capabilities)) {
                 let login = self.login_attached.lock().unwrap_or_else(PoisonError::into_inner)();
                 if !login || call.wants_reveal() {
-                    let quoted = need
+                    let quoted = first
                         .capabilities
                         .iter()
                         .map(|word| format!("\"{word}\""))
                         .collect::<Vec<_>>()
                         .join(", ");
-                    return Err(Error::Forbidden { path: need.path.clone(), capabilities: quoted });
+                    return Err(Error::Forbidden { path: first.path.clone(), capabilities: quoted });
                 }
                 needs_login = true;
             }

@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     names::PATH_MARK,
     ops,
+    vault::KvKind,
 };
 
 /// The families that `TOOLSETS` picks from.
@@ -74,13 +75,19 @@ impl Spec {
     }
 }
 
+/// Something that the token must be allowed, in one of these ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need(pub Vec<Way>);
+
 /// A capability on an API path, as a policy grants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
+pub struct Way {
     /// API path without `v1/`.
     pub path: String,
     /// Any one of these will do.
     pub capabilities: &'static [&'static str],
+    /// The way is open on a KV mount of this kind only.
+    pub on: Option<(String, KvKind)>,
 }
 
 /// What a call touches: for the human, the log, and the check of the token's capabilities.

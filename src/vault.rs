@@ -127,6 +127,12 @@ impl Session {
         &self.vault
     }
 
+    /// The kind of a KV mount, if a call has shown it.
+    #[must_use]
+    pub fn kv_kind(&self, mount: &str) -> Option<KvKind> {
+        self.vault.kind(mount)
+    }
+
     /// Vault's id of the last request of this call.
     #[must_use]
     pub fn request_id(&self) -> Option<String> {
@@ -142,6 +148,14 @@ impl Session {
         let raw = self.exchange(endpoint, None, true).await?;
         self.note(&raw);
         Ok(raw)
+    }
+
+    /// As [`Self::read_raw`], without a token.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_raw_openly<E: Reads>(&self, endpoint: &E) -> Result<Raw, Error> {
+        self.exchange_as(endpoint, None, true, false).await
     }
 
     /// As [`Self::read_raw`], parsed; 404 is `NotFound`.
@@ -192,22 +206,29 @@ impl Session {
     ) -> Result<Envelope<T>, Error> {
         match raw.status {
             200..=299 => raw.envelope(),
-            403 => Err(self.forbidden(path, capabilities).await),
+            403 => Err(self.forbidden(&raw, path, capabilities).await),
             404 => Err(if raw.says("no handler for route") { mount_missing(path) } else { Error::NotFound }),
             400 if raw.says("check-and-set parameter did not match") => Err(Error::Conflict),
             status => Err(Error::VaultRejected { status, hint: raw.hint() }),
         }
     }
 
-    /// 403 means a policy, or a token that no longer holds: one look-up tells which.
-    pub async fn forbidden(&self, path: &str, capabilities: &str) -> Error {
-        match self.exchange(&sys::LookupSelf, None, true).await {
-            Ok(raw) if raw.status == 403 => {
-                self.vault.tokens.forget().await;
-                Error::TokenInvalid
-            }
-            _ => Error::Forbidden { path: path.to_owned(), capabilities: capabilities.to_owned() },
+    /// 403 means a policy, or a token that no longer holds. Newer servers say which; else one look-up tells.
+    pub async fn forbidden(&self, raw: &Raw, path: &str, capabilities: &str) -> Error {
+        let invalid = |raw: &Raw| raw.says("invalid token") || raw.says("bad token");
+        // How a policy's refusal is worded; a token that may not even look itself up gets it there, too.
+        let policy = |raw: &Raw| raw.says("1 error occurred");
+        let is_invalid = if invalid(raw) || policy(raw) {
+            invalid(raw)
+        } else {
+            let looked = self.exchange(&sys::LookupSelf, None, true).await;
+            looked.is_ok_and(|looked| invalid(&looked) || (looked.status == 403 && !policy(&looked)))
+        };
+        if is_invalid {
+            self.vault.tokens.forget().await;
+            return Error::TokenInvalid;
         }
+        Error::Forbidden { path: path.to_owned(), capabilities: capabilities.to_owned() }
     }
 
     fn note(&self, raw: &Raw) {
@@ -222,25 +243,38 @@ impl Session {
         content_type: Option<&'static str>,
         retry: bool,
     ) -> Result<Raw, Error> {
+        self.exchange_as(endpoint, content_type, retry, true).await
+    }
+
+    async fn exchange_as<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        content_type: Option<&'static str>,
+        retry: bool,
+        with_token: bool,
+    ) -> Result<Raw, Error> {
         let internal = |_| Error::Internal { what: "a request does not build" };
         let method: Method = endpoint.method().into();
         let query = endpoint.query().map_err(internal)?;
         let body = endpoint.body().map_err(internal)?;
         let within = async {
-            let token = self.vault.tokens.current(&self.vault.transport).await?;
+            let token = match with_token {
+                true => Some(self.vault.tokens.current(&self.vault.transport).await?),
+                false => None,
+            };
             let request = http::Outgoing {
                 method,
                 path: &endpoint.path(),
                 query,
                 body,
                 content_type,
-                token: Some(&token),
+                token: token.as_ref(),
             };
             self.vault.transport.send(request, retry).await
         };
         match tokio::time::timeout(DEADLINE, within).await {
             Ok(answer) => {
-                if answer.as_ref().is_ok_and(|raw| raw.status < 300) {
+                if with_token && answer.as_ref().is_ok_and(|raw| raw.status < 300) {
                     self.vault.tokens.watch(&self.vault);
                 }
                 answer

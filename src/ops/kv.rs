@@ -19,8 +19,11 @@ use crate::{
     broker::Place,
     error::Error,
     names::{MountName, SecretPath, shown},
-    op::{Change as KeyChange, Need, Preview, Target},
-    vault::kv::{Current, WrittenVersion},
+    op::{Change as KeyChange, Need, Preview, Target, Way},
+    vault::{
+        KvKind,
+        kv::{Current, WrittenVersion},
+    },
 };
 
 /// Keys to values, as arguments carry them. At least one; names are visible text of at most 256 bytes.
@@ -87,23 +90,45 @@ pub struct Affected {
     pub versions: Vec<u64>,
 }
 
-/// Target of a call on one secret. `area` is the API folder of version 2 (`data`, `metadata`, …).
+/// Capabilities of which any one will do, on an API folder of version 2 (`data`, `metadata`, …).
+pub(crate) type AreaWay = (&'static str, &'static [&'static str]);
+
+/// Target of a call on one secret. Any of `ways` will do.
 pub(crate) fn target(
     path: &SecretPath,
     mount: Option<&MountName>,
     place: &Place,
-    needs: &[(&'static str, &'static [&'static str])],
+    ways: &[AreaWay],
 ) -> Result<Target, Error> {
     let mount = place.mount(mount)?;
     let full = place.path(path)?;
-    let needs = needs
-        .iter()
-        .map(|(area, capabilities)| Need { path: format!("{mount}/{area}/{full}"), capabilities })
-        .collect();
-    Ok(Target { name: format!("{mount}/{full}"), keys: Vec::new(), needs })
+    Ok(Target {
+        name: format!("{mount}/{full}"),
+        keys: Vec::new(),
+        needs: vec![need(mount, full.as_str(), ways)],
+    })
 }
 
-/// Version 1 mounts have no `data/` folder: a need that names one says nothing there.
+/// What a token needs for a path of a KV mount. What lies below `data` or `metadata` on version 2 lies at the
+/// top of a version 1 mount; the other folders have no counterpart there.
+pub(crate) fn need(mount: &str, full: &str, ways: &[AreaWay]) -> Need {
+    let both = |&(area, capabilities): &AreaWay| {
+        let two = Way {
+            path: format!("{mount}/{area}/{full}"),
+            capabilities,
+            on: Some((mount.to_owned(), KvKind::V2)),
+        };
+        let one = matches!(area, "data" | "metadata").then(|| Way {
+            path: format!("{mount}/{full}"),
+            capabilities,
+            on: Some((mount.to_owned(), KvKind::V1)),
+        });
+        std::iter::once(two).chain(one)
+    };
+    Need(ways.iter().flat_map(both).collect())
+}
+
+/// Version and content, as far as they are known.
 pub(crate) fn state_of(current: &Current) -> (Option<u64>, Option<&Map<String, Value>>) {
     match current {
         Current::Present(read) => (read.version, Some(read.data.expose())),
@@ -164,7 +189,17 @@ pub(crate) fn preview_merge(current: &Current, data: &Map<String, Value>) -> Pre
         (_, Some(version)) => ("UPDATE", format!(" of version {version}")),
         (_, None) => ("UPDATE", String::new()),
     };
-    Preview { verb, detail: format!("{}{of}", keys(data.len())), changes, version, ..Preview::default() }
+    let unseen = matches!(current, Current::Unseen(_));
+    let warnings = unseen.then(|| {
+        "The current state could not be seen; keys that are not named keep their values.".to_owned()
+    });
+    Preview {
+        verb,
+        detail: format!("{}{of}", keys(data.len())),
+        changes,
+        version,
+        warnings: warnings.into_iter().collect(),
+    }
 }
 
 fn keys(count: usize) -> String {

@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::kv::{generate, preview_merge, read::reveal_preview, state_of};
+use super::kv::{generate, need, preview_merge, read::reveal_preview, state_of};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
     names::{ServiceKey, ServiceName, is_usable_segment, shown},
-    op::{Change, Effect, Need, Operation, Preview, Spec, Target, Toolset},
+    op::{Change, Effect, Operation, Preview, Spec, Target, Toolset},
     secret::Disclosed,
 };
 
@@ -26,7 +26,7 @@ fn target(
 ) -> Result<Target, Error> {
     let mount = place.mount(None)?;
     let full = place.service(service)?;
-    let needs = vec![Need { path: format!("{mount}/data/{full}"), capabilities }];
+    let needs = vec![need(mount, full.as_str(), &[("data", capabilities)])];
     Ok(Target { name: format!("{mount}/{full}"), keys: Vec::new(), needs })
 }
 
@@ -71,8 +71,7 @@ impl Operation for List {
             None => {
                 let mount = place.mount(None)?;
                 let folder = place.services();
-                let needs =
-                    vec![Need { path: format!("{mount}/metadata/{folder}/"), capabilities: &["list"] }];
+                let needs = vec![need(mount, &format!("{folder}/"), &[("metadata", &["list"])])];
                 Ok(Target { name: format!("{mount}/{folder}/"), keys: Vec::new(), needs })
             }
         }
@@ -278,7 +277,9 @@ impl Operation for Set {
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
         let path = look.place().service(&input.service)?;
-        let current = look.kv(look.place().mount(None)?).current(path.as_str()).await?;
+        let kv = look.kv(look.place().mount(None)?);
+        let current = kv.current(path.as_str()).await?;
+        generate::check_mergeable(&kv, path.as_str(), &current)?;
         Ok(preview_merge(&current, &input.secrets.0))
     }
 

@@ -192,6 +192,28 @@ impl<'a> KvReader<'a> {
         self.session.vault().kind(self.mount)
     }
 
+    /// The mount's path.
+    #[must_use]
+    pub fn mount(&self) -> &str {
+        self.mount
+    }
+
+    /// Asks Vault which kind the mount is, where the data calls cannot tell because a policy refuses them.
+    async fn ask_kind(&self) -> Option<KvKind> {
+        if self.kind().is_none()
+            && let Ok(raw) =
+                self.session.read_raw(&super::sys::InternalMount { mount: self.mount.to_owned() }).await
+            && raw.status == 200
+            && let Some(mount) = raw.envelope::<super::sys::UiMount>().ok().and_then(|envelope| envelope.data)
+            && matches!(mount.kind.as_str(), "kv" | "generic")
+        {
+            let version = mount.options.as_ref().and_then(|options| options.get("version")?.as_str());
+            let kind = if version == Some("2") { KvKind::V2 } else { KvKind::V1 };
+            self.session.vault().learn(self.mount, kind);
+        }
+        self.kind()
+    }
+
     fn refuse_v1(&self, what: &'static str) -> Result<(), Error> {
         if self.kind() == Some(KvKind::V1) { Err(Error::UnsupportedOnKvV1 { what }) } else { Ok(()) }
     }
@@ -236,6 +258,12 @@ impl<'a> KvReader<'a> {
                     _ => self.read_unknown(path, version).await,
                 }
             }
+            403 if self.kind().is_none() && self.ask_kind().await == Some(KvKind::V1) => {
+                if version.is_some() {
+                    return Err(Error::UnsupportedOnKvV1 { what: "reading an older version" });
+                }
+                self.read_v1(path).await
+            }
             _ => {
                 self.session.parse::<Value>(raw, &request.path(), "\"read\"").await.and(Err(Error::NotFound))
             }
@@ -259,7 +287,12 @@ impl<'a> KvReader<'a> {
                 if raw.status == 404 { Err(Error::NotFound) } else { v1_read(&raw) }
             }
             // A policy written for version 2 paths refuses this one: that is no sign of version 1.
-            _ => Err(Error::NotFound),
+            _ => match self.ask_kind().await {
+                Some(KvKind::V1) => {
+                    Err(self.session.forbidden(&raw, &format!("{}/{path}", self.mount), "\"read\"").await)
+                }
+                _ => Err(Error::NotFound),
+            },
         }
     }
 
@@ -294,12 +327,23 @@ impl<'a> KvReader<'a> {
             }
             404 if self.kind().is_none() => {
                 // An empty folder and a version 1 mount look alike: the version 1 path tells them apart.
-                let (other, _) = v1().await?;
+                let (other, path) = v1().await?;
                 if other.status == 200 && !other.warns() {
                     self.session.vault().learn(self.mount, KvKind::V1);
                     return names(&other);
                 }
+                if other.status == 403 && self.ask_kind().await == Some(KvKind::V1) {
+                    return Err(self.session.forbidden(&other, &path, "\"list\"").await);
+                }
                 Ok(Vec::new())
+            }
+            403 if self.kind().is_none() && self.ask_kind().await == Some(KvKind::V1) => {
+                let (raw, path) = v1().await?;
+                match raw.status {
+                    200 => names(&raw),
+                    404 => Ok(Vec::new()),
+                    _ => self.session.parse::<Value>(raw, &path, "\"list\"").await.map(|_| Vec::new()),
+                }
             }
             404 => Ok(Vec::new()),
             200 => {
@@ -320,9 +364,13 @@ impl<'a> KvReader<'a> {
         self.refuse_v1("metadata")?;
         let request = ReadSecretMetadataRequest { mount: self.mount.into(), path: path.into() };
         let raw = self.session.read_raw(&request).await?;
-        if raw.status == 404 && self.kind().is_none() {
+        if self.kind().is_none() {
             // Whether this is version 1 decides what the answer should say.
-            let _ = self.read(path, None).await;
+            match raw.status {
+                404 => drop(self.read(path, None).await),
+                403 => drop(self.ask_kind().await),
+                _ => {}
+            }
             self.refuse_v1("metadata")?;
         }
         let answer = self.session.parse::<KvMetadata>(raw, &request.path(), "\"read\"").await?;
@@ -340,6 +388,7 @@ impl<'a> KvReader<'a> {
             Ok(read) => Ok(Current::Present(read)),
             Err(Error::NotFound) => Ok(Current::Absent),
             Err(Error::VersionGone { version, .. }) => Ok(Current::Gone(version)),
+            Err(Error::Forbidden { .. }) if self.kind() == Some(KvKind::V1) => Ok(Current::Unseen(None)),
             Err(Error::Forbidden { .. }) => match self.metadata(path).await {
                 Ok(metadata) => Ok(Current::Unseen(Some(metadata.current_version))),
                 Err(Error::NotFound) => Ok(Current::Absent),

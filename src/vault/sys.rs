@@ -89,6 +89,17 @@ pub struct UiMounts {
     pub secret: BTreeMap<String, UiMount>,
 }
 
+/// `GET sys/internal/ui/mounts/{mount}`: one engine, for any token that may do something on it. Vault's own
+/// command line asks this to tell the versions of KV apart.
+#[derive(Endpoint)]
+#[endpoint(path = "sys/internal/ui/mounts/{self.mount}", response = "UiMount")]
+pub struct InternalMount {
+    /// Its path.
+    #[endpoint(skip)]
+    pub mount: String,
+}
+impl Reads for InternalMount {}
+
 /// One engine.
 #[derive(Debug, Deserialize)]
 pub struct UiMount {

@@ -3,16 +3,19 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Affected, Entries, Written, preview_merge, preview_write, target};
+use super::{Affected, AreaWay, Entries, Written, preview_merge, preview_write, target};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
     names::{MountName, SecretPath, Version, Versions},
     op::{Effect, Operation, Preview, Spec, Target, Toolset},
-    vault::kv::Current,
+    vault::{
+        KvKind,
+        kv::{Current, KvReader},
+    },
 };
 
 /// A check-and-set number: 0 for "only if there is none".
@@ -41,9 +44,13 @@ impl JsonSchema for Cas {
     }
 }
 
-/// A caller's own check-and-set that is not the state the human would be shown cannot succeed.
-pub(crate) fn check_cas(given: Option<Cas>, current: &Current) -> Result<(), Error> {
+/// A caller's own check-and-set that is not the state the human would be shown cannot succeed, and on
+/// version 1 there is none.
+pub(crate) fn check_cas(given: Option<Cas>, kv: &KvReader<'_>, current: &Current) -> Result<(), Error> {
     match (given, current.cas()) {
+        (Some(_), _) if kv.kind() == Some(KvKind::V1) => {
+            Err(Error::UnsupportedOnKvV1 { what: "check-and-set" })
+        }
         (Some(Cas(given)), Some(now)) if given != now => Err(Error::Conflict),
         _ => Ok(()),
     }
@@ -93,8 +100,9 @@ impl Operation for Write {
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
         let mount = look.place().mount(input.mount.as_ref())?;
         let path = look.place().path(&input.path)?;
-        let current = look.kv(mount).current(path.as_str()).await?;
-        check_cas(input.cas, &current)?;
+        let kv = look.kv(mount);
+        let current = kv.current(path.as_str()).await?;
+        check_cas(input.cas, &kv, &current)?;
         Ok(preview_write(&current, &input.data.0))
     }
 
@@ -138,7 +146,7 @@ impl Operation for Patch {
     type Output = Written;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mut target = target(&input.path, input.mount.as_ref(), place, &[("data", &["patch"])])?;
+        let mut target = target(&input.path, input.mount.as_ref(), place, &[("data", &["patch", "update"])])?;
         target.keys = input.data.0.keys().cloned().collect();
         Ok(target)
     }
@@ -152,12 +160,17 @@ impl Operation for Patch {
         let path = look.place().path(&input.path)?;
         let kv = look.kv(mount);
         let current = kv.current(path.as_str()).await?;
-        if kv.kind() == Some(crate::vault::KvKind::V1) {
+        if kv.kind() == Some(KvKind::V1) {
             return Err(Error::UnsupportedOnKvV1 { what: "patching" });
         }
-        check_cas(input.cas, &current)?;
+        check_cas(input.cas, &kv, &current)?;
         match current {
             Current::Absent => Err(Error::NotFound),
+            Current::Gone(version) => Err(Error::VersionGone {
+                version,
+                state: "deleted or destroyed",
+                remedy: "There is nothing to patch; undelete it, or write the secret anew.",
+            }),
             current => Ok(preview_merge(&current, &input.data.0)),
         }
     }
@@ -166,8 +179,39 @@ impl Operation for Patch {
         let mount = granted.place().mount(input.mount.as_ref())?;
         let path = granted.place().path(&input.path)?;
         let cas = granted.cas(input.cas.map(|cas| cas.0));
-        let written = granted.kv(mount).patch(path.as_str(), input.data.0, cas).await?;
+        let kv = granted.kv(mount);
+        let written = match kv.patch(path.as_str(), input.data.0.clone(), cas).await {
+            // A policy without `patch` can still allow reading and writing the whole.
+            Err(Error::Forbidden { path: refused, capabilities }) => {
+                let Ok(read) = kv.read(path.as_str(), cas).await else {
+                    return Err(Error::Forbidden { path: refused, capabilities });
+                };
+                let mut data = read.data.expose().clone();
+                merge_patch(&mut data, input.data.0);
+                kv.write(path.as_str(), data, read.version).await?
+            }
+            other => other?,
+        };
         Ok(Written::of(input.path.as_str(), written))
+    }
+}
+
+/// What Vault's own PATCH does (RFC 7396): objects are merged, null removes, anything else replaces.
+fn merge_patch(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(target.remove(&key)),
+            Value::Object(inner) => {
+                let slot = target.entry(key).or_insert_with(|| Value::Object(Map::new()));
+                if !slot.is_object() {
+                    *slot = Value::Object(Map::new());
+                }
+                if let Value::Object(slot) = slot {
+                    merge_patch(slot, inner);
+                }
+            }
+            other => drop(target.insert(key, other)),
+        }
     }
 }
 
@@ -261,12 +305,13 @@ impl Operation for Delete {
     type Output = Affected;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let needs: &[(&str, &[&str])] = if input.versions.is_some() {
+        // The newest version can be named too, so either right will do for it.
+        let ways: &[AreaWay] = if input.versions.is_some() {
             &[("delete", &["create", "update"])]
         } else {
-            &[("data", &["delete"])]
+            &[("data", &["delete"]), ("delete", &["create", "update"])]
         };
-        target(&input.path, input.mount.as_ref(), place, needs)
+        target(&input.path, input.mount.as_ref(), place, ways)
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
@@ -274,21 +319,30 @@ impl Operation for Delete {
         let path = look.place().path(&input.path)?;
         let kv = look.kv(mount);
         let current = kv.current(path.as_str()).await?;
-        let detail = match (&input.versions, &current) {
-            (_, Current::Absent) => return Err(Error::NotFound),
-            (Some(versions), _) => format!("versions {}, can be undeleted", list(versions)),
-            (None, Current::Gone(version)) => {
+        if let Some(versions) = &input.versions {
+            if kv.kind() == Some(KvKind::V1) {
+                return Err(Error::UnsupportedOnKvV1 { what: "deleting single versions" });
+            }
+            let preview =
+                preview_versions("DELETE", ", can be undeleted", &input.path, mount, versions, look);
+            return preview
+                .await
+                .map(|preview| Preview { version: preview.version.or(current.cas()), ..preview });
+        }
+        let detail = match &current {
+            Current::Absent => return Err(Error::NotFound),
+            Current::Gone(version) => {
                 return Err(Error::VersionGone {
                     version: *version,
                     state: "deleted or destroyed already",
                     remedy: "Name other versions, or leave it.",
                 });
             }
-            (None, Current::Present(read)) => match read.version {
+            Current::Present(read) => match read.version {
                 Some(version) => format!("version {version}, can be undeleted"),
                 None => "for good: this mount keeps no versions".to_owned(),
             },
-            (None, Current::Unseen(_)) => "the newest version".to_owned(),
+            Current::Unseen(_) => "the newest version".to_owned(),
         };
         Ok(Preview { verb: "DELETE", detail, version: current.cas(), ..Preview::default() })
     }
@@ -297,13 +351,16 @@ impl Operation for Delete {
         let mount = granted.place().mount(input.mount.as_ref())?;
         let path = granted.place().path(&input.path)?;
         let kv = granted.kv(mount);
-        // The human agreed to a version: that one is deleted, even if a newer one has come since.
+        // The human agreed to a version: that one is deleted by its number, even if a newer one has come since.
         let versions = match &input.versions {
             Some(versions) => versions.numbers(),
             None => granted.cas(None).into_iter().collect(),
         };
-        let by_number = input.versions.is_some();
-        kv.delete(path.as_str(), if by_number { &versions } else { &[] }).await?;
+        match kv.delete(path.as_str(), &versions).await {
+            // A policy may allow deleting the newest version and nothing by number.
+            Err(Error::Forbidden { .. }) if input.versions.is_none() => kv.delete(path.as_str(), &[]).await?,
+            other => other?,
+        }
         Ok(Affected { path: input.path.as_str().to_owned(), versions })
     }
 }
@@ -345,7 +402,8 @@ impl Operation for Undelete {
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
-        preview_versions("UNDELETE", "", input, look).await
+        let mount = look.place().mount(input.mount.as_ref())?;
+        preview_versions("UNDELETE", "", &input.path, mount, &input.versions, look).await
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
@@ -378,7 +436,8 @@ impl Operation for Destroy {
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
-        preview_versions("DESTROY", ", for good", input, look).await
+        let mount = look.place().mount(input.mount.as_ref())?;
+        preview_versions("DESTROY", ", for good", &input.path, mount, &input.versions, look).await
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
@@ -394,18 +453,19 @@ impl Operation for Destroy {
 async fn preview_versions(
     verb: &'static str,
     end: &str,
-    input: &VersionsInput,
+    path: &SecretPath,
+    mount: &str,
+    versions: &Versions,
     look: Look<'_>,
 ) -> Result<Preview, Error> {
-    let mount = look.place().mount(input.mount.as_ref())?;
-    let path = look.place().path(&input.path)?;
+    let path = look.place().path(path)?;
     let metadata = match look.kv(mount).metadata(path.as_str()).await {
         Ok(metadata) => Some(metadata),
         Err(Error::Forbidden { .. }) => None,
         Err(other) => return Err(other),
     };
     let mut warnings = Vec::new();
-    for version in input.versions.numbers() {
+    for version in versions.numbers() {
         let Some(metadata) = &metadata else {
             warnings.push("the versions' state could not be seen".to_owned());
             break;
@@ -424,7 +484,7 @@ async fn preview_versions(
     }
     Ok(Preview {
         verb,
-        detail: format!("versions {}{end}", list(&input.versions)),
+        detail: format!("versions {}{end}", list(versions)),
         warnings,
         version: metadata.map(|metadata| metadata.current_version),
         ..Preview::default()

@@ -18,7 +18,7 @@ use crate::{
     op::{Effect, Operation, Preview, Spec, Target, Toolset},
     vault::{
         KvKind,
-        kv::{Current, KvRead, KvWriter, WrittenVersion},
+        kv::{Current, KvRead, KvReader, KvWriter, WrittenVersion},
     },
 };
 
@@ -133,8 +133,10 @@ impl Operation for Generate {
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
         let mount = look.place().mount(input.mount.as_ref())?;
         let path = look.place().path(&input.path)?;
-        let current = look.kv(mount).current(path.as_str()).await?;
-        check_cas(input.cas, &current)?;
+        let kv = look.kv(mount);
+        let current = kv.current(path.as_str()).await?;
+        check_cas(input.cas, &kv, &current)?;
+        check_mergeable(&kv, path.as_str(), &current)?;
         let value = Map::from_iter([(input.key.as_str().to_owned(), Value::from(""))]);
         let mut preview = preview_merge(&current, &value);
         preview.detail.push_str(", a random value");
@@ -152,6 +154,16 @@ impl Operation for Generate {
         let entry = Map::from_iter([(input.key.as_str().to_owned(), Value::from(value.as_str()))]);
         let written = merge(&kv, path.as_str(), &current, entry, cas).await?;
         Ok(Written::of(input.path.as_str(), written))
+    }
+}
+
+/// Version 1 cannot merge by itself: what cannot be seen there would be replaced.
+pub(crate) fn check_mergeable(kv: &KvReader<'_>, path: &str, current: &Current) -> Result<(), Error> {
+    match current {
+        Current::Unseen(_) if kv.kind() == Some(KvKind::V1) => {
+            Err(Error::Forbidden { path: format!("{}/{path}", kv.mount()), capabilities: "\"read\"".into() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use super::{custom_metadata, target};
+use super::{custom_metadata, need, target};
 use crate::{
     broker::{Granted, Look, Place, canonical_json},
     caller::Scope,
     error::Error,
     names::{KeyName, MountName, Prefix, SecretPath, Version, is_usable_segment, shown},
-    op::{Effect, Need, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Spec, Target, Toolset},
     secret::Disclosed,
 };
 
@@ -88,7 +88,7 @@ impl Operation for List {
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         let mount = place.mount(input.mount.as_ref())?;
         let folder = place.folder(&input.prefix.clone().unwrap_or_default())?;
-        let needs = vec![Need { path: format!("{mount}/metadata/{folder}/"), capabilities: &["list"] }];
+        let needs = vec![need(mount, &format!("{folder}/"), &[("metadata", &["list"])])];
         Ok(Target { name: format!("{mount}/{folder}/"), needs, keys: Vec::new() })
     }
 
