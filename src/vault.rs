@@ -274,7 +274,7 @@ impl Session {
         };
         match tokio::time::timeout(DEADLINE, within).await {
             Ok(answer) => {
-                if with_token && answer.as_ref().is_ok_and(|raw| raw.status < 300) {
+                if with_token && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
                     self.vault.tokens.watch(&self.vault);
                 }
                 answer

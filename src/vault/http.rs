@@ -370,7 +370,7 @@ impl Transport {
     fn build(&self, outgoing: &Outgoing<'_>) -> Result<reqwest::Request, Error> {
         let mut expected = format!("{}/v1/", self.address);
         encode_path(outgoing.path, &mut expected);
-        if let Some(query) = &outgoing.query {
+        if let Some(query) = outgoing.query.as_deref().filter(|query| !query.is_empty()) {
             expected.push('?');
             expected.push_str(query);
         }
