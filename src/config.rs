@@ -659,7 +659,9 @@ impl Config {
         }
         if let Some(namespace) = config.vault_namespace.as_deref()
             && !namespace.split('/').all(|part| {
-                part.is_empty() || part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                part.is_empty()
+                    || !matches!(part, "." | "..")
+                        && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
             })
         {
             return Err(Error::config(
