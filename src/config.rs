@@ -452,7 +452,7 @@ settings! {
     dangerous_patterns: DangerousPatterns = "DANGEROUS_PATTERNS" Some("warn"), false;
     /// Path names: strict, or any printable text (stdio only).
     path_names: PathNames = "PATH_NAMES" Some("strict"), false;
-    /// Families of tools: kv, service, transit, db, ssh, pki, kms; all by default.
+    /// Families of tools to register besides the session's own: kv, service; all by default.
     toolsets: Toolsets = "TOOLSETS" Some("all"), false;
     /// Tool names: underscore (kv_read) or dotted (kv.read).
     tool_names: ToolNames = "TOOL_NAMES" Some("underscore"), false;

@@ -79,7 +79,7 @@ pub enum Error {
     },
     /// `REVEAL=never`.
     #[error(
-        "This server never shows secret values to a model (REVEAL=never). Call without reveal, and hand the value over with a file or `vault-mcp run`."
+        "This server never shows secret values to a model (REVEAL=never). Call without reveal; the user can look at the value with Vault's own tools."
     )]
     RevealForbidden,
 
@@ -171,7 +171,7 @@ pub enum Error {
     },
     /// There is no token.
     #[error(
-        "There is no Vault token. Set VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) for this server, or log in with `vault login`, then start it again."
+        "There is no Vault token. The user can log in with `vault login` in a terminal and call again, or set VAULT_TOKEN (or VAULT_ROLE_ID and VAULT_SECRET_ID) for this server and start it again."
     )]
     TokenMissing,
     /// The token is no longer accepted.
