@@ -92,6 +92,12 @@ fn harden() {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    if arguments.dev && arguments.command.is_some() {
+        return Err(Error::config(
+            "--dev",
+            "it starts a Vault for one MCP session and goes with no command. For a Vault that commands can use as well, run `vault-mcp dev` in another terminal.",
+        ));
+    }
     let layers = Layers::of_this_process(given(&arguments.set)?, false)?;
     let config = Config::load(&layers)?;
     let _log_files = start_log(&config)?;
