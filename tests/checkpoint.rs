@@ -11,11 +11,11 @@ mod common;
 
 #[path = "checkpoint/by_client.rs"]
 mod by_client;
+#[path = "checkpoint/expiry.rs"]
+mod expiry;
 #[path = "checkpoint/preview.rs"]
 mod preview;
 #[path = "checkpoint/scene.rs"]
 mod scene;
 #[path = "checkpoint/state.rs"]
 mod state;
-#[path = "checkpoint/expiry.rs"]
-mod expiry;
