@@ -36,7 +36,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         };
         let server = McpServer::new(broker.clone(), caller, approvers, ended.clone())?;
         let (read, write) = stdio_pipes();
-        let transport = StdioTransport::new(read, write, ended);
+        let transport = StdioTransport::new(read, write, ended.clone());
         let server = Tracked::new(server, transport.in_flight());
         let code = match server.serve(transport).await {
             Ok(running) => {
@@ -47,6 +47,8 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
                 ExitCode::SUCCESS
             }
+            // The client went away before the session began.
+            Err(_) if ended.is_cancelled() => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
         broker.end();

@@ -228,4 +228,46 @@ mod tests {
         assert!(flight.arrived(&id(2)) && flight.admit(&id(2)));
         flight.drained_within(hearing, finishing).await;
     }
+
+    struct Panics;
+
+    impl rmcp::ServerHandler for Panics {
+        async fn list_prompts(
+            &self,
+            _: Option<rmcp::model::PaginatedRequestParams>,
+            _: RequestContext<RoleServer>,
+        ) -> Result<rmcp::model::ListPromptsResult, ErrorData> {
+            panic!("a value that nobody may see")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_the_session_goes_on() {
+        use rmcp::ServiceExt;
+        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(theirs);
+        let ended = tokio_util::sync::CancellationToken::new();
+        let transport = super::super::stdio::StdioTransport::new(read, write, ended);
+        let service = Tracked::new(Panics, transport.in_flight());
+        let server = tokio::spawn(async move { service.serve(transport).await.unwrap().waiting().await });
+        let (read, mut write) = tokio::io::split(ours);
+        let mut lines = BufReader::new(read).lines();
+        let mut exchange = async |line: &str| {
+            write.write_all(line.as_bytes()).await.unwrap();
+            write.write_all(b"\n").await.unwrap();
+            let answer = lines.next_line().await.unwrap().unwrap();
+            serde_json::from_str::<serde_json::Value>(&answer).unwrap()
+        };
+        exchange(r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#).await;
+        for _ in 0..2 {
+            let answer = exchange(r#"{"jsonrpc":"2.0","id":2,"method":"prompts/list"}"#).await;
+            assert_eq!((&answer["id"], &answer["error"]["code"]), (&2.into(), &(-32603).into()));
+            assert!(!answer.to_string().contains("nobody may see"));
+        }
+        assert_eq!(exchange(r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#).await["id"], 3);
+        drop((write, lines));
+        server.await.unwrap().unwrap();
+    }
 }

@@ -16,6 +16,7 @@ use rmcp::{
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     sync::Mutex as AsyncMutex,
@@ -143,6 +144,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
             }
         };
         let Ok(message) = message else {
+            if wants_no_answer(text) {
+                return None;
+            }
             let fault = if text.first() == Some(&b'[') {
                 "Batches are not part of this protocol. Send one message a line."
             } else {
@@ -206,6 +210,16 @@ fn establishes(request: &ClientRequest) -> bool {
                     .protocol_version()
                     .is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
         }
+    }
+}
+
+/// Notifications and responses are never answered, not even when they are broken (JSON-RPC 2.0, 4.1).
+fn wants_no_answer(text: &[u8]) -> bool {
+    let Ok(Value::Object(message)) = serde_json::from_slice(text) else { return false };
+    if message.contains_key("method") {
+        !message.contains_key("id")
+    } else {
+        message.contains_key("result") || message.contains_key("error")
     }
 }
 
@@ -358,7 +372,10 @@ fn id_after_key(rest: &[u8]) -> Option<RequestId> {
     let end = if rest.first() == Some(&b'"') {
         string_end(rest, 0)? + 1
     } else {
-        rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'-')?
+        let end = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'-')?;
+        // A fraction is no id, nor is its whole part.
+        rest.get(end).filter(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b'}'))?;
+        end
     };
     serde_json::from_slice(rest.get(..end.min(200))?).ok()
 }
@@ -386,6 +403,8 @@ mod tests {
         assert_eq!(top_level_id(br#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":"#), number);
         assert_eq!(top_level_id(br#"{"params":{"id":1,"a":"\"id\":2"},"id": 7 ,"#), number);
         assert_eq!(top_level_id(br#"{"params":{"id":1"#), None);
+        assert_eq!(top_level_id(br#"{"id":1.5,"x":"#), None);
+        assert_eq!(top_level_id(br#"{"id":1e5}"#), None);
         assert_eq!(id_at_end(br#"aaa"},"jsonrpc":"2.0","id":7}"#), number);
         assert_eq!(id_at_end(br#"aaa"},"id":"a-b"}"#), Some(RequestId::String("a-b".into())));
         assert_eq!(id_at_end(br#""id":7,"x":1}"#), None);
