@@ -332,7 +332,8 @@ impl Server {
         self.lines.take().expect("the lines were taken before")
     }
 
-    pub(super) fn writer(&self) -> Arc<Mutex<ChildStdin>> {
+    /// The server's standard input, for a thread that writes while the test reads.
+    pub fn writer(&self) -> Arc<Mutex<ChildStdin>> {
         Arc::clone(self.stdin.as_ref().expect("standard input is closed"))
     }
 }
