@@ -7,10 +7,11 @@ use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixStream, unix::OwnedWriteHalf},
@@ -19,7 +20,7 @@ use tokio::{
 
 use super::{broker, runtime};
 use crate::{
-    broker::{Broker, Channel, Closed, Outcome, Place, Question},
+    broker::{Broker, Channel, Closed, LIFETIME, Outcome, Place, Question},
     caller::{Caller, Front, Scope},
     config::{Config, FromSetting, SecretText},
     error::Error,
@@ -27,7 +28,7 @@ use crate::{
         socket_folder,
         wire::{Answer, Ask, FromApprover, Hello, ToApprover, line},
     },
-    names::{Subject, shown},
+    names::{Subject, is_invisible, shown},
     op::{self, Op},
 };
 
@@ -57,7 +58,8 @@ enum Heard {
     From(u32, ToApprover),
     Refused(PathBuf, String),
     Gone(u32),
-    Typed(String),
+    /// A line, and when it was read.
+    Typed(String, Instant),
     Eof,
     Tick,
 }
@@ -91,7 +93,9 @@ struct Session {
     /// What runs at a server's word: ticket → the call.
     going: HashMap<String, Open>,
     once: bool,
-    shown: bool,
+    /// Since when the first of the queue is on the screen.
+    shown: Option<Instant>,
+    keyboard: Arc<Keyboard>,
 }
 
 fn say(text: &str) {
@@ -113,7 +117,8 @@ impl Session {
             queue: Vec::new(),
             going: HashMap::new(),
             once,
-            shown: false,
+            shown: None,
+            keyboard: Arc::default(),
         };
         let (sender, mut heard) = mpsc::unbounded_channel();
         say(match session.broker {
@@ -123,8 +128,8 @@ impl Session {
             None => "Waiting for questions. Ctrl-C leaves.",
         });
         tokio::spawn(find_servers(sender.clone(), session.broker.is_some()));
-        let typed = sender.clone();
-        std::thread::spawn(move || read_keyboard(&typed));
+        let (typed, keyboard) = (sender.clone(), session.keyboard.clone());
+        std::thread::spawn(move || keyboard.read(&typed));
         let ticks = sender.clone();
         tokio::spawn(async move {
             loop {
@@ -168,7 +173,7 @@ impl Session {
                 self.drop_questions(|open| open.server == pid);
             }
             Heard::From(pid, message) => return self.message(pid, message).await,
-            Heard::Typed(text) => return self.typed(&text).await,
+            Heard::Typed(text, when) => return self.typed(&text, when).await,
             Heard::Eof => return false,
             Heard::Tick => {
                 let now = Instant::now();
@@ -182,7 +187,7 @@ impl Session {
     async fn message(&mut self, pid: u32, message: ToApprover) -> bool {
         match message {
             ToApprover::Ask(ask) => {
-                let until = Instant::now() + Duration::from_secs(ask.seconds);
+                let until = Instant::now() + Duration::from_secs(ask.seconds).min(LIFETIME);
                 let mut open = Open { server: pid, ask, until, own: None };
                 match self.prepare(&mut open).await {
                     Ok(()) => self.queue.push(open),
@@ -201,7 +206,15 @@ impl Session {
                     }
                 }
             }
-            ToApprover::Withdraw { ticket } => self.drop_questions(|open| open.ask.ticket == ticket),
+            ToApprover::Withdraw { ticket } => {
+                if let Some(open) = self.going.remove(&ticket) {
+                    self.close_own(&open, Closed::Cancelled);
+                    say(
+                        "Not done: it changed since you were asked. If the call still stands, you are asked again.",
+                    );
+                }
+                self.drop_questions(|open| open.ask.ticket == ticket);
+            }
             ToApprover::Go { ticket } => {
                 if let Some(open) = self.going.remove(&ticket) {
                     let report = self.execute(open).await;
@@ -256,39 +269,46 @@ impl Session {
     }
 
     fn drop_questions(&mut self, gone: impl Fn(&Open) -> bool) {
-        let shown_gone = self.shown && self.queue.first().is_some_and(&gone);
-        let broker = self.broker.clone();
-        self.queue.retain(|open| {
-            let keep = !gone(open);
-            if let (false, Some(broker), Some((question, caller, op))) = (keep, &broker, &open.own) {
-                broker.close(op, caller, &question.ticket, Closed::TimedOut, Channel::ApproverLogin);
-            }
-            keep
-        });
+        let shown_gone = self.shown.is_some() && self.queue.first().is_some_and(&gone);
+        for open in self.queue.extract_if(.., |open| gone(open)).collect::<Vec<_>>() {
+            self.close_own(&open, Closed::TimedOut);
+        }
         if shown_gone {
-            self.shown = false;
+            self.shown = None;
             say("\nThis question is no longer open. What you type now does nothing.");
         }
     }
 
+    /// Records that the same call in this process's own pipeline ends without a yes.
+    fn close_own(&self, open: &Open, closed: Closed) {
+        if let (Some(broker), Some((question, caller, op))) = (&self.broker, &open.own) {
+            broker.close(op, caller, &question.ticket, closed, Channel::ApproverLogin);
+        }
+    }
+
     fn show_next(&mut self) {
-        if self.shown {
+        if self.shown.is_some() {
             return;
         }
         let Some(open) = self.queue.first() else { return };
-        self.shown = true;
-        forget_typed_ahead();
         let text = open.own.as_ref().map_or(&open.ask.text, |(question, ..)| &question.text);
-        say(&format!("\n[{}] {} asks:\n{text}", shown(&open.ask.subject, 63), shown(&open.ask.op, 40)));
+        say(&format!(
+            "\n[{}] {} asks:\n{}",
+            shown(&open.ask.subject, 63),
+            shown(&open.ask.op, 40),
+            printable(text)
+        ));
+        self.shown = Some(self.keyboard.start_afresh());
         prompt("Type yes to allow it, no to decline: ");
     }
 
-    async fn typed(&mut self, text: &str) -> bool {
-        if !self.shown || self.queue.is_empty() {
+    async fn typed(&mut self, text: &str, when: Instant) -> bool {
+        // A line that was typed before the question stood there is no answer to it.
+        if self.shown.is_none_or(|since| when < since) || self.queue.is_empty() {
             return true;
         }
         let open = self.queue.remove(0);
-        self.shown = false;
+        self.shown = None;
         let (server, ticket) = (open.server, open.ask.ticket.clone());
         let answer = match text {
             "yes" => Answer::Yes { execute: open.own.is_some() },
@@ -296,9 +316,9 @@ impl Session {
             _ => Answer::Other,
         };
         let (executes, yes) = (open.own.is_some(), matches!(answer, Answer::Yes { .. }));
-        if let (false, Some(broker), Some((question, caller, op))) = (yes, &self.broker, &open.own) {
-            let closed = if matches!(answer, Answer::No) { Closed::Declined } else { Closed::NotConfirmed };
-            broker.close(op, caller, &question.ticket, closed, Channel::ApproverLogin);
+        if !yes {
+            let no = matches!(answer, Answer::No);
+            self.close_own(&open, if no { Closed::Declined } else { Closed::NotConfirmed });
         }
         if yes && executes {
             self.going.insert(ticket.clone(), open);
@@ -360,25 +380,58 @@ impl Session {
     }
 }
 
-/// What was typed before a question came must not answer it.
-fn forget_typed_ahead() {
-    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+/// A question's text, whoever wrote it: lines stay lines, and nothing else can move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c != '\n' && is_invisible(c) { '\u{fffd}' } else { c }).collect()
 }
 
-fn read_keyboard(sender: &mpsc::UnboundedSender<Heard>) {
-    let mut text = String::new();
-    loop {
-        text.clear();
-        match std::io::stdin().read_line(&mut text) {
-            Ok(0) | Err(_) => {
-                let _ = sender.send(Heard::Eof);
-                return;
+/// The keyboard. What was typed before a question came must not answer it, whether the terminal still holds
+/// it or this program has read it already; the lock makes the two the only cases.
+#[derive(Default)]
+struct Keyboard(Mutex<()>);
+
+impl Keyboard {
+    /// Forgets what was typed so far. Lines read from now on carry a later moment than the one given.
+    fn start_afresh(&self) -> Instant {
+        let _reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+        Instant::now()
+    }
+
+    fn read(&self, sender: &mpsc::UnboundedSender<Heard>) {
+        let stdin = std::io::stdin();
+        let at_once = Timespec::default();
+        let ready = |timeout| {
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+            match poll(&mut fds, timeout) {
+                Ok(count) => count > 0,
+                // What cannot be waited for is read, and its own fault is seen there.
+                Err(error) => error != rustix::io::Errno::INTR,
             }
-            Ok(_) => {
-                let typed = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-                if sender.send(Heard::Typed(typed)).is_err() {
-                    return;
+        };
+        let mut text = String::new();
+        loop {
+            // A terminal is ready when a whole line is there.
+            if !ready(None) {
+                continue;
+            }
+            let heard = {
+                let _reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if !ready(Some(&at_once)) {
+                    continue;
                 }
+                text.clear();
+                match stdin.read_line(&mut text) {
+                    Ok(0) | Err(_) => Heard::Eof,
+                    Ok(_) => {
+                        let typed = text.strip_suffix('\n').unwrap_or(&text);
+                        Heard::Typed(typed.to_owned(), Instant::now())
+                    }
+                }
+            };
+            let last = matches!(heard, Heard::Eof);
+            if sender.send(heard).is_err() || last {
+                return;
             }
         }
     }
@@ -407,10 +460,15 @@ async fn find_servers(sender: mpsc::UnboundedSender<Heard>, login: bool) {
 }
 
 async fn attach(path: PathBuf, sender: mpsc::UnboundedSender<Heard>, login: bool) {
-    let Ok(stream) = UnixStream::connect(&path).await else {
-        // Nobody listens: its server was killed. The folder is ours, so tidy up.
-        let _ = std::fs::remove_file(&path);
-        return;
+    let stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                // Nobody listens: its server was killed. The folder is ours, so tidy up.
+                let _ = std::fs::remove_file(&path);
+            }
+            return;
+        }
     };
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();

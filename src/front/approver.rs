@@ -15,7 +15,10 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -100,13 +103,19 @@ impl Hub {
     /// # Errors
     /// When the folder or the socket cannot be had; the server works without.
     pub fn listen(broker: Arc<Broker>, caller: &Caller) -> io::Result<Arc<Self>> {
-        let path = socket_folder()?.join(format!("{}.sock", std::process::id()));
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let folder = socket_folder()?;
+        let path = folder.join(format!("{}.sock", std::process::id()));
+        // Made under another name, so that nobody finds it before it listens and takes it for a dead one.
+        let unready = folder.join(format!("{}.new", std::process::id()));
+        for left_behind in [&path, &unready] {
+            match std::fs::remove_file(left_behind) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(&unready)?;
+        std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&unready, &path)?;
         let config = broker.config();
         let hello = wire::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,9 +129,14 @@ impl Hub {
         broker.when_login_attached(move || weak.upgrade().is_some_and(|hub| hub.has_login()));
         let weak = Arc::downgrade(&hub);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let accepted = listener.accept().await;
                 let Some(hub) = weak.upgrade() else { return };
-                tokio::spawn(async move { hub.serve(stream).await });
+                match accepted {
+                    Ok((stream, _)) => drop(tokio::spawn(async move { hub.serve(stream).await })),
+                    // Out of descriptors, most likely: that passes.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+                }
             }
         });
         Ok(hub)
@@ -257,7 +271,11 @@ impl Hub {
                 let Some(sender) = self.state().decisions.remove(&ticket) else { return };
                 let decision = match answer {
                     wire::Answer::Yes { execute } if login && execute => {
-                        Decision::Yes(Some(Arc::new(Remote { hub: self.clone(), ticket })))
+                        Decision::Yes(Some(Arc::new(Remote {
+                            hub: self.clone(),
+                            ticket,
+                            ran: AtomicBool::new(false),
+                        })))
                     }
                     wire::Answer::Yes { .. } => Decision::Yes(None),
                     wire::Answer::No => Decision::Closed(Closed::Declined),
@@ -309,10 +327,23 @@ async fn next<R: tokio::io::AsyncRead + Unpin>(read: &mut BufReader<R>) -> Optio
 struct Remote {
     hub: Arc<Hub>,
     ticket: TicketId,
+    ran: AtomicBool,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // A yes that did not come to its call, because the state had changed: the approver must not wait.
+        if !self.ran.load(Ordering::Relaxed)
+            && let Some(attached) = &self.hub.state().attached
+        {
+            let _ = attached.lines.send(ToApprover::Withdraw { ticket: self.ticket.as_str().to_owned() });
+        }
+    }
 }
 
 impl Delegate for Remote {
     fn run(&self, _op: &'static str, _arguments: Value) -> Boxed<'_, Result<Value, Error>> {
+        self.ran.store(true, Ordering::Relaxed);
         Box::pin(async move {
             let unknown =
                 |fault: &str| Error::OutcomeUnknown { fault: fault.to_owned(), read_back: "".into() };
