@@ -9,13 +9,19 @@
 
 mod common;
 
+#[path = "checkpoint/approver.rs"]
+mod approver;
 #[path = "checkpoint/by_client.rs"]
 mod by_client;
 #[path = "checkpoint/expiry.rs"]
 mod expiry;
+#[path = "checkpoint/own_login.rs"]
+mod own_login;
 #[path = "checkpoint/preview.rs"]
 mod preview;
 #[path = "checkpoint/scene.rs"]
 mod scene;
+#[path = "checkpoint/socket.rs"]
+mod socket;
 #[path = "checkpoint/state.rs"]
 mod state;
