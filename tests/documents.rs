@@ -57,17 +57,20 @@ fn tools() -> String {
     let mut table = String::from("| tool | what it does | asks a human |\n|---|---|---|\n");
     for op in OPS {
         let first = op.spec.summary.split_inclusive(". ").next().unwrap().trim_end();
-        let asks = match (op.spec.effect.is_read_only(), op.input_schema().get("properties")) {
-            (false, _) => "always",
-            (true, Some(properties)) if properties.get("reveal").is_some() => "to reveal",
-            (true, _) => "",
+        let schema = op.input_schema();
+        let has = |name: &str| schema.get("properties").is_some_and(|known| known.get(name).is_some());
+        let asks = match op.spec.effect.is_read_only() {
+            false if has("dry_run") => "always, but for a dry run",
+            false => "always",
+            true if has("reveal") => "to reveal",
+            true => "",
         };
         writeln!(table, "| `{}` | {} | {asks} |", op.spec.tool_name(), cell(first)).unwrap();
     }
     table
 }
 
-/// `secret` adds the column that only the longer document has.
+/// `long` says of secrets how they may be given, as only the longer document does.
 fn settings(long: bool) -> String {
     let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
     for row in SETTINGS {
