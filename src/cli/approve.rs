@@ -18,7 +18,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{broker, runtime};
+use super::{broker, local_caller, runtime};
 use crate::{
     broker::{Broker, Channel, Closed, LIFETIME, Outcome, Place, Question},
     caller::{Caller, Front, Scope},
@@ -121,12 +121,11 @@ impl Session {
             keyboard: Arc::default(),
         };
         let (sender, mut heard) = mpsc::unbounded_channel();
-        say(match session.broker {
-            Some(_) => {
-                "Waiting for questions. Writes that you allow are done with your own Vault login. Ctrl-C leaves."
-            }
-            None => "Waiting for questions. Ctrl-C leaves.",
-        });
+        if let Some(broker) = &session.broker {
+            say("Writes that you allow are done with your own Vault login.");
+            say(&login_shown(broker).await);
+        }
+        say("Waiting for questions, also of servers that start later. Ctrl-C leaves.");
         tokio::spawn(find_servers(sender.clone(), session.broker.is_some()));
         let (typed, keyboard) = (sender.clone(), session.keyboard.clone());
         std::thread::spawn(move || keyboard.read(&typed));
@@ -151,7 +150,7 @@ impl Session {
     async fn hear(&mut self, event: Heard) -> bool {
         match event {
             Heard::Attached(pid, hello, write) => {
-                say(&format!(
+                self.note(&format!(
                     "Attached to the server of '{}' (process {pid}, Vault {}).",
                     shown(&hello.subject, 63),
                     shown(&hello.address, 200)
@@ -160,7 +159,7 @@ impl Session {
             }
             Heard::Refused(path, why) => {
                 let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-                say(&format!(
+                self.note(&format!(
                     "The server with process {} refused this terminal: {}.",
                     shown(&name, 20),
                     shown(&why, 200)
@@ -168,9 +167,9 @@ impl Session {
             }
             Heard::Gone(pid) => {
                 if self.servers.remove(&pid).is_some() {
-                    say(&format!("The server with process {pid} has ended."));
+                    self.drop_questions(|open| open.server == pid);
+                    self.note(&format!("The server with process {pid} has ended."));
                 }
-                self.drop_questions(|open| open.server == pid);
             }
             Heard::From(pid, message) => return self.message(pid, message).await,
             Heard::Typed(text, when) => return self.typed(&text, when).await,
@@ -193,7 +192,7 @@ impl Session {
                     Ok(()) => self.queue.push(open),
                     Err(error) => {
                         // The server asks no further: the call could not be done with this login.
-                        say(&format!(
+                        self.note(&format!(
                             "A question of '{}' was turned down: {}: {error}",
                             shown(&open.ask.subject, 63),
                             error.code()
@@ -224,7 +223,7 @@ impl Session {
                     }
                 }
             }
-            ToApprover::Notice { text } => say(&shown(&text, 300)),
+            ToApprover::Notice { text } => self.note(&shown(&text, 300)),
             ToApprover::Hello(_) | ToApprover::Attached | ToApprover::Refused { .. } => {}
         }
         self.show_next();
@@ -279,6 +278,24 @@ impl Session {
         }
     }
 
+    fn prompt_again(&self) {
+        if let Some(open) = self.queue.first().filter(|_| self.shown.is_some()) {
+            prompt(match open.own {
+                Some(_) => "Type yes to do it with your Vault login, no to decline: ",
+                None => "Type yes to allow it, no to decline: ",
+            });
+        }
+    }
+
+    /// Says something that is no question, without hiding the one on the screen.
+    fn note(&self, text: &str) {
+        if self.shown.is_some() {
+            say("");
+        }
+        say(text);
+        self.prompt_again();
+    }
+
     /// Records that the same call in this process's own pipeline ends without a yes.
     fn close_own(&self, open: &Open, closed: Closed) {
         if let (Some(broker), Some((question, caller, op))) = (&self.broker, &open.own) {
@@ -293,13 +310,14 @@ impl Session {
         let Some(open) = self.queue.first() else { return };
         let text = open.own.as_ref().map_or(&open.ask.text, |(question, ..)| &question.text);
         say(&format!(
-            "\n[{}] {} asks:\n{}",
+            "\n'{}' asks for {} (process {}):\n{}",
             shown(&open.ask.subject, 63),
             shown(&open.ask.op, 40),
+            open.server,
             printable(text)
         ));
         self.shown = Some(self.keyboard.start_afresh());
-        prompt("Type yes to allow it, no to decline: ");
+        self.prompt_again();
     }
 
     async fn typed(&mut self, text: &str, when: Instant) -> bool {
@@ -325,8 +343,9 @@ impl Session {
         }
         self.send(server, &FromApprover::Answer { ticket, answer }).await;
         say(match (yes, text) {
-            (true, _) => "Allowed.",
-            (false, "no") => "Declined.",
+            (true, _) if executes => "Allowed.",
+            (true, _) => "Allowed. The server does it now.",
+            (false, "no") => "Declined. Nothing is done, and the same call is refused for two minutes.",
             (false, _) => "That was not yes. Nothing is done; the caller may ask again.",
         });
         if self.once && !(yes && executes) {
@@ -378,6 +397,37 @@ impl Session {
             let _ = write.write_all(&line(message)).await;
         }
     }
+}
+
+/// Whose login it is, or what is wrong with it, before anybody relies on it.
+async fn login_shown(broker: &Arc<Broker>) -> String {
+    let caller = local_caller(broker.config(), Front::Cli);
+    let status = match op::find("vault_status") {
+        Some(op) => broker.call(op, serde_json::json!({}), &caller, None).await,
+        None => Err(Error::UnknownTool),
+    };
+    let answer = match status {
+        Ok(Outcome::Done(answer)) => answer.value,
+        Ok(Outcome::Ask(_)) => return String::new(),
+        Err(error) => return format!("It cannot be used now: {error}"),
+    };
+    let word = |name: &str| answer.get(name).and_then(|value| value.as_str()).map(|text| shown(text, 300));
+    if let Some(problem) = word("problem") {
+        return format!("It may not work: {problem}");
+    }
+    let policies = answer.get("policies").and_then(|value| value.as_array());
+    let policies: Vec<_> = policies
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.as_str())
+        .map(|name| shown(name, 128))
+        .collect();
+    format!(
+        "Logged in to {} as {} (policies: {}).",
+        word("address").unwrap_or_default(),
+        word("user").unwrap_or_else(|| "a token without a name".into()),
+        policies.join(", ")
+    )
 }
 
 /// A question's text, whoever wrote it: lines stay lines, and nothing else can move the cursor.

@@ -228,7 +228,8 @@ impl Hub {
         };
         let (lines, mut outgoing) = mpsc::unbounded_channel();
         let Some(number) = self.attach(login, lines) else {
-            let refused = ToApprover::Refused { why: "another approver is attached to this server".into() };
+            let why = "another approver is attached to it; end that one, then start this one again".into();
+            let refused = ToApprover::Refused { why };
             let _ = write.write_all(&wire::line(&refused)).await;
             return;
         };
@@ -254,7 +255,10 @@ impl Hub {
     fn attach(&self, login: bool, lines: mpsc::UnboundedSender<ToApprover>) -> Option<u64> {
         let mut state = self.state();
         if let Some(attached) = &state.attached {
-            let text = "A second approver tried to attach to this server and was refused.".to_owned();
+            let text = format!(
+                "A second approver tried to attach to the server of '{}' (process {}) and was refused. If that was not you, a program on this machine tried to answer in your place.",
+                self.hello.subject, self.hello.pid
+            );
             let _ = attached.lines.send(ToApprover::Notice { text });
             return None;
         }
