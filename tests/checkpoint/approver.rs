@@ -30,7 +30,7 @@ fn attended(scene: &Scene) -> (McpClient, Terminal) {
     (client, terminal)
 }
 
-const PROMPT: &str = "Type yes to allow it, no to decline:";
+const PROMPT: &str = ", no to decline:";
 
 /// Waits until the prompt has appeared this often.
 pub(crate) fn wait_for_prompt(terminal: &Terminal, count: usize) -> String {
@@ -217,6 +217,11 @@ fn a_second_approver_is_refused_and_the_first_is_told() {
     // The first goes on as if nothing had been.
     let call = client.start_call("kv_write", write());
     wait_for_prompt(&first, 1);
+    // While a question is on the screen it is put there again after such news.
+    let third = Terminal::outside(&approve(&scene, client.server().home()));
+    third.wait_for("refused this terminal");
+    let screen = wait_for_prompt(&first, 2);
+    assert!(screen.trim_end().ends_with("no to decline:"), "{screen}");
     assert!(!second.screen().contains("CREATE"), "{}", second.screen());
     first.type_line("yes");
     assert_eq!(done(call).ok()["version"], 1);
@@ -334,11 +339,11 @@ fn one_terminal_serves_two_servers_and_says_which() {
     }
     let (a, b) = (first.start_call("kv_write", write()), second.start_call("kv_write", write()));
     let screen = wait_for_prompt(&terminal, 1);
-    let first_is_asked = screen.contains(&format!("[{}] kv.write asks:", one.subject));
+    let first_is_asked = screen.contains(&format!("'{}' asks for kv.write (process ", one.subject));
     terminal.type_line("yes");
     let screen = wait_for_prompt(&terminal, 2);
     for scene in [&one, &other] {
-        assert!(screen.contains(&format!("[{}] kv.write asks:", scene.subject)), "{screen}");
+        assert!(screen.contains(&format!("'{}' asks for kv.write (process ", scene.subject)), "{screen}");
         assert!(screen.contains(&format!("CREATE secret/mcp/{}/app", scene.subject)), "{screen}");
     }
     terminal.type_line("no");

@@ -67,10 +67,14 @@ fn the_same_write_is_made_in_three_ways() {
         let launch = approve(&scene, client.server().home()).env("VAULT_TOKEN", &writes);
         let mut terminal = Terminal::outside(&launch);
         let screen = terminal.wait_for("Attached");
-        assert!(screen.contains("with your own Vault login"), "{screen}");
+        assert!(
+            screen.contains("with your own Vault login") && screen.contains("(policies: default, policy"),
+            "{screen}"
+        );
         let call = client.start_call("kv_write", arguments.clone());
         let screen = wait_for_prompt(&terminal, 1);
         assert!(screen.contains(&format!("CREATE secret/mcp/{}/app — 1 key", scene.subject)), "{screen}");
+        assert!(screen.contains("Type yes to do it with your Vault login"), "{screen}");
         terminal.type_line("yes");
         assert_eq!(ToolResult(call.wait().unwrap()).ok()["version"], 1);
         finish(&scene, &writes);
@@ -129,7 +133,7 @@ fn without_such_a_person_a_token_that_can_only_read_is_told_the_policy_and_nobod
     let terminal = Terminal::outside(&approve(&scene, client.server().home()));
     terminal.wait_for("Attached");
     assert_refused(&client.call("kv_write", write()), "forbidden");
-    assert!(!terminal.screen().contains("asks:"), "{}", terminal.screen());
+    assert!(!terminal.screen().contains("asks for"), "{}", terminal.screen());
     scene.assert_unwritten();
 }
 
@@ -255,6 +259,12 @@ fn a_login_for_another_vault_or_without_the_right_to_write_does_nothing() {
     crate::common::wait_until("the second terminal to be forgotten", crate::common::PATIENCE, || {
         (client.call("kv_write", write()).code() == "forbidden").then_some(())
     });
+    // A token that is none is told at once.
+    {
+        let terminal = Terminal::outside(&approve(&scene, &home).env("VAULT_TOKEN", "s.nonsense"));
+        let screen = terminal.wait_for("It may not work");
+        assert!(screen.contains("does not accept the token"), "{screen}");
+    }
     // A login that may not write either: the person is told which line of policy is missing.
     let terminal = Terminal::outside(&approve(&scene, &home).env("VAULT_TOKEN", &reads));
     terminal.wait_for("Attached");
