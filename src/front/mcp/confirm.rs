@@ -38,6 +38,15 @@ pub(super) enum Asked {
     Repeat(InputRequiredResult),
 }
 
+/// Whether the client can be told to ask its human and send the request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayRepeat {
+    /// A tool call can.
+    Yes,
+    /// Reading a resource, or completing a name, cannot: the question would be left open.
+    No,
+}
+
 /// The form: one required text without default. An empty accept, a default or a ticked box is no yes.
 fn form() -> ElicitationSchema {
     let described = |field: StringSchema| {
@@ -77,6 +86,7 @@ pub(super) async fn ask(
     caller: &Caller,
     arguments: &Value,
     question: Question,
+    repeat: MayRepeat,
 ) -> Result<Asked, Error> {
     let broker = server.broker();
     let approval = *broker.config().approval;
@@ -122,6 +132,12 @@ pub(super) async fn ask(
             Closed::NobodyToAsk(
                 "this client cannot show a question (no form elicitation) and no approver is attached",
             ),
+            Channel::Client,
+        ));
+    }
+    if repeat == MayRepeat::No && speaks_input_required(context) {
+        return Err(close(
+            Closed::NobodyToAsk("a resource cannot carry a question in this protocol; call the tool"),
             Channel::Client,
         ));
     }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    confirm::{self, Asked},
+    confirm::{self, Asked, MayRepeat},
     prompts, resources,
 };
 use crate::{
@@ -122,12 +122,13 @@ impl McpServer {
         caller: &Caller,
         arguments: Value,
         mut approved: Option<Approved>,
+        repeat: MayRepeat,
     ) -> Result<Carried, Error> {
         loop {
             match self.0.broker.call(op, arguments.clone(), caller, approved.take()).await? {
                 Outcome::Done(answer) => return Ok(Carried::Answer(answer)),
                 Outcome::Ask(question) => {
-                    match confirm::ask(self, context, op, caller, &arguments, question).await? {
+                    match confirm::ask(self, context, op, caller, &arguments, question, repeat).await? {
                         Asked::Approved(yes) => approved = Some(yes),
                         Asked::Repeat(result) => return Ok(Carried::Repeat(result)),
                     }
@@ -152,7 +153,7 @@ impl McpServer {
             }
             None => None,
         };
-        self.carry_out(context, op, &caller, arguments, approved).await
+        self.carry_out(context, op, &caller, arguments, approved, MayRepeat::Yes).await
     }
 }
 

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{
+    confirm::MayRepeat,
     handler::{Carried, McpServer},
     prompts,
 };
@@ -117,9 +118,9 @@ async fn call(
 ) -> Result<Value, Error> {
     let op = op::find(id).ok_or(Error::UnknownTool)?;
     let caller = server.caller(context);
-    match server.carry_out(context, op, &caller, arguments, None).await? {
+    match server.carry_out(context, op, &caller, arguments, None, MayRepeat::No).await? {
         Carried::Answer(answer) => Ok(answer.value),
-        Carried::Repeat(_) => Err(Error::NobodyToAsk { why: "a resource cannot ask".into() }),
+        Carried::Repeat(_) => Err(Error::Internal { what: "a resource was to be asked for again" }),
     }
 }
 
