@@ -240,6 +240,43 @@ fn a_terminal_that_descends_from_the_client_is_refused() {
     assert!(!terminal.screen().contains("CREATE"), "{}", terminal.screen());
 }
 
+/// Many clients start their servers through a shell or a package runner: those stand for the client.
+#[test]
+fn a_shell_between_client_and_server_hides_neither() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let scene = Scene::new();
+    let launch = scene.launch();
+    let home = launch.at().clone();
+    let mut shell = std::process::Command::new("/bin/sh")
+        .args(["-c", "\"$0\"; true", &crate::common::server::binary()])
+        .env_clear()
+        .envs(launch.parts().0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = shell.stdin.take().unwrap();
+    let mut stdout = BufReader::new(shell.stdout.take().unwrap());
+    let mut exchange = |method: &str, params: Value| {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        writeln!(stdin, "{message}").unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()["result"].clone()
+    };
+    let client_info = json!({"name": "by-hand", "version": "1"});
+    exchange(
+        "initialize",
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client_info}),
+    );
+    let terminal = Terminal::inside(&approve(&scene, &home));
+    terminal.wait_for("refused this terminal");
+    let result = ToolResult(exchange("tools/call", json!({"name": "kv_write", "arguments": write()})));
+    assert_stopped(&scene, &result, "nobody_to_ask");
+    drop(stdin);
+    assert!(shell.wait().unwrap().success());
+}
+
 #[test]
 fn an_approver_without_a_terminal_does_not_start() {
     let scene = Scene::new();

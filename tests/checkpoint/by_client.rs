@@ -357,3 +357,26 @@ fn reading_for_the_eyes_only_asks_as_well() {
         assert!(client.asked()[1]["message"].as_str().unwrap().contains("shown to the model"));
     }
 }
+
+/// With CONFIRM_EFFECTS=read a resource asks as well, where its protocol can carry the question.
+#[test]
+fn a_resource_that_cannot_ask_leaves_no_question_behind() {
+    for era in eras() {
+        let scene = Scene::new();
+        vault().write_secret(&scene.subject, "app", json!({"TOKEN": canary("r")}));
+        let client = scene.launch().env("CONFIRM_EFFECTS", "read").spawn().connect(era.clone());
+        client.always(Answer::Decline);
+        let uri = json!({"uri": format!("kv://{}/app", scene.subject)});
+        let code = if era.has_handshake() { "declined: " } else { "nobody_to_ask: " };
+        for _ in 0..5 {
+            let error = client.request("resources/read", uri.clone()).unwrap_err();
+            assert!(error["message"].as_str().unwrap().starts_with(code), "{error}");
+        }
+        // None of them holds one of the three places.
+        client.always(Answer::yes());
+        client.call("kv_list", json!({})).ok();
+        let open = call_records(&client).iter().filter(|record| record["action"] == ASKED).count();
+        let ended = call_records(&client).iter().filter(|record| record["action"] == "ABORTED").count();
+        assert_eq!(open, ended + 1, "{}", era.version);
+    }
+}
