@@ -28,7 +28,10 @@ pub fn run(vault: &Vault) {
     plain(&mut connections, &path);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        rounds.push((stdio(&mut server, &lines), plain(&mut connections, &path)));
+        let before = server.cpu_us();
+        let ours = stdio(&mut server, &lines);
+        let cpu = (server.cpu_us() - before) / lines.len() as f64;
+        rounds.push((ours, plain(&mut connections, &path), cpu));
     }
     let mut report = Report::new("flight", Some(&vault.name));
     report.note(
@@ -43,6 +46,7 @@ pub fn run(vault: &Vault) {
     row("kv_read through stdio", "per_s", &spread(rounds.iter().map(|round| round.0)), "/s");
     let ratio = spread(rounds.iter().map(|round| round.0 / round.1));
     row("ratio", "ratio", &ratio, "");
+    row("processor time of vault-mcp a read", "cpu_us", &spread(rounds.iter().map(|round| round.2)), "µs");
     report.print(&[Goal::at_least("throughput ratio", ratio.middle, 0.8)]);
 }
 

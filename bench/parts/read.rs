@@ -23,6 +23,7 @@ struct Round {
     ours: Samples,
     plain: Samples,
     hop: Samples,
+    cpu: f64,
 }
 
 pub fn run(vault: &Vault) {
@@ -38,6 +39,7 @@ fn measure(vault: &Vault, streams: Streams) {
     let mut id = 1;
     let mut round = |reads: usize| {
         let mut round = Round::default();
+        let before = server.cpu_us();
         for _ in 0..reads {
             let started = Instant::now();
             assert_eq!(plain.exchange("GET", &path, None), 200);
@@ -54,6 +56,7 @@ fn measure(vault: &Vault, streams: Streams) {
             cat.echo(&line);
             round.hop.add(started.elapsed());
         }
+        round.cpu = (server.cpu_us() - before) / reads as f64;
         round
     };
     round(WARM_UP);
@@ -77,6 +80,7 @@ fn measure(vault: &Vault, streams: Streams) {
     row("kv_read, p99", "p99_us", &over(|round| round.ours.p99()), "µs");
     let added_p99 = over(|round| round.ours.p99() - round.plain.p99());
     row("added, p99", "added_p99_us", &added_p99, "µs");
+    row("processor time of vault-mcp a read", "cpu_us", &over(|round| round.cpu), "µs");
     row("the same line through /bin/cat, p50", "hop_p50_us", &over(|round| round.hop.p50()), "µs");
     row("ratio, p50", "ratio", &over(|round| round.ours.p50() / round.plain.p50()), "");
     report.row("threads", "threads", server.memory().threads as f64, "");
