@@ -2,12 +2,20 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::NoOpMiddleware,
+    state::keyed::HashMapStateStore,
+};
 
 use crate::{config::Config, error::Error, names::Subject};
 
+type Buckets =
+    RateLimiter<Subject, HashMapStateStore<Subject>, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
+
 /// A bucket for each subject.
-pub(super) struct Limiter(Option<DefaultKeyedRateLimiter<Subject>>);
+pub(super) struct Limiter(Option<Buckets>);
 
 impl Limiter {
     /// From the settings.
@@ -19,7 +27,7 @@ impl Limiter {
                 let window = Duration::from_secs(*config.rate_limit_window_seconds);
                 Some(Quota::with_period(window / burst.get())?.allow_burst(burst))
             });
-        Self(quota.map(RateLimiter::keyed))
+        Self(quota.map(RateLimiter::hashmap))
     }
 
     /// Takes one call from the subject's bucket.
