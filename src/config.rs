@@ -428,6 +428,8 @@ settings! {
     kv_mount: MountName = "KV_MOUNT" Some("secret"), false;
     /// More KV mounts that callers may name in `mount`.
     kv_mounts: Vec<MountName> = "KV_MOUNTS" Some(""), false;
+    /// Mount of the transit engine.
+    transit_mount: MountName = "TRANSIT_MOUNT" Some("transit"), false;
     /// First folder of the agents' trees.
     default_prefix: String = "DEFAULT_PREFIX" Some("mcp"), false;
     /// Folder that paths are relative to; `/` opens the whole mount and leaves the fence to Vault's policy.

@@ -298,6 +298,15 @@ text_name!(
     }
 );
 
+text_name!(
+    /// A key, role or other name of an engine: one segment.
+    EngineName, "^[A-Za-z0-9._-]{1,128}$", 128, "name",
+    |text| {
+        all(text, is_segment_character, SEGMENT_CHARACTERS)?;
+        check_segment(text)
+    }
+);
+
 macro_rules! path_serde {
     ($name:ident, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $name {

@@ -34,6 +34,8 @@ pub enum Toolset {
     Kv,
     /// KV by service.
     Service,
+    /// Cryptography with keys that stay in Vault.
+    Transit,
 }
 
 impl Toolset {
@@ -44,6 +46,7 @@ impl Toolset {
             Self::Session => "session",
             Self::Kv => "kv",
             Self::Service => "service",
+            Self::Transit => "transit",
         }
     }
 }

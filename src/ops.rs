@@ -3,6 +3,7 @@
 pub mod kv;
 pub mod service;
 pub mod session;
+pub mod transit;
 
 use crate::op::Op;
 
@@ -23,6 +24,13 @@ pub(crate) const TABLE: &[Op] = &[
     Op::of::<service::List>(),
     Op::of::<service::Get>(),
     Op::of::<service::Set>(),
+    Op::of::<transit::Encrypt>(),
+    Op::of::<transit::Decrypt>(),
+    Op::of::<transit::Sign>(),
+    Op::of::<transit::Verify>(),
+    Op::of::<transit::Rewrap>(),
+    Op::of::<transit::Random>(),
+    Op::of::<transit::Keys>(),
     Op::of::<session::Status>(),
     Op::of::<session::Login>(),
     Op::of::<session::Logout>(),

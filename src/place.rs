@@ -15,6 +15,7 @@ pub struct Place {
     mounts: Vec<MountName>,
     root: String,
     services: String,
+    transit: MountName,
     strict: bool,
 }
 
@@ -54,6 +55,7 @@ impl Place {
             mounts,
             root: resolve(&config.kv_root),
             services: resolve(&config.services_path),
+            transit: config.transit_mount.clone(),
             strict: *config.path_names == PathNames::Strict,
         }
     }
@@ -68,6 +70,12 @@ impl Place {
     #[must_use]
     pub fn mounts(&self) -> &[MountName] {
         &self.mounts
+    }
+
+    /// The mount of the transit engine.
+    #[must_use]
+    pub fn transit(&self) -> &str {
+        self.transit.as_str()
     }
 
     /// True when names must fit the strict allow-list.

@@ -202,6 +202,42 @@ impl Disclosed {
     }
 }
 
+/// One value as an answer carries it: plain or masked.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct DisclosedValue(Value);
+
+impl DisclosedValue {
+    /// A mask in place of a text that stands for `bytes` bytes.
+    #[must_use]
+    pub fn masked_bytes(bytes: usize) -> Self {
+        Self(json!({ "masked": true, "type": "string", "length": length_class(bytes) }))
+    }
+
+    /// The text as it is. Only `broker::Granted` calls this.
+    pub(crate) fn plain(text: String) -> Self {
+        Self(Value::String(text))
+    }
+}
+
+impl Drop for DisclosedValue {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+impl JsonSchema for DisclosedValue {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Value".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "object"], "description": "The text, or {masked, type, length} in its place." })
+    }
+}
+
 impl fmt::Debug for Disclosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Disclosed({} keys)", self.0.len())

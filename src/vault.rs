@@ -8,6 +8,7 @@ pub mod http;
 pub mod kv;
 pub mod sys;
 pub mod token;
+pub mod transit;
 
 use std::{
     collections::HashMap,
@@ -33,6 +34,7 @@ pub struct Vault {
     transport: Transport,
     tokens: Tokens,
     kinds: Mutex<HashMap<String, KvKind>>,
+    transit_keys: Mutex<HashMap<String, transit::KeyKind>>,
 }
 
 impl Vault {
@@ -45,6 +47,7 @@ impl Vault {
             transport: Transport::new(config),
             tokens: Tokens::new(config)?,
             kinds: Mutex::default(),
+            transit_keys: Mutex::default(),
         }))
     }
 

@@ -8,10 +8,11 @@ use crate::{
     caller::Caller,
     config::Config,
     error::Error,
-    secret::{Disclosed, SecretData},
+    secret::{Disclosed, DisclosedValue, SecretData},
     vault::{
         Envelope, Reads, Session,
         kv::{KvReader, KvWriter},
+        transit::Transit,
     },
 };
 
@@ -87,6 +88,12 @@ impl Granted {
         KvWriter::new(&self.session, mount)
     }
 
+    /// The transit engine.
+    #[must_use]
+    pub fn transit(&self) -> Transit<'_> {
+        Transit::new(&self.session, self.config.transit_mount.as_str())
+    }
+
     /// Requests of other engines.
     #[must_use]
     pub fn session(&self) -> &Session {
@@ -104,6 +111,16 @@ impl Granted {
     #[must_use]
     pub fn disclose(&self, data: &SecretData, location: &str, version: Option<u64>) -> Disclosed {
         if self.reveal { Disclosed::plain(data) } else { Disclosed::masked(data, location, version) }
+    }
+
+    /// A text as this call may answer it; `bytes` is the length that a mask speaks of.
+    #[must_use]
+    pub fn disclose_text(&self, text: zeroize::Zeroizing<String>, bytes: usize) -> DisclosedValue {
+        if self.reveal {
+            DisclosedValue::plain(text.to_string())
+        } else {
+            DisclosedValue::masked_bytes(bytes)
+        }
     }
 
     /// HMAC of a value under the audit log's key: equality without the values.

@@ -160,18 +160,9 @@ impl Raw {
     /// A short text for a refusal, from a fixed list: Vault's own words can quote what was sent.
     #[must_use]
     pub fn hint(&self) -> std::borrow::Cow<'static, str> {
-        const KNOWN: &[(&str, &str)] = &[
-            ("check-and-set parameter required", ": the mount or secret requires check-and-set; give cas"),
-            ("no handler for route", ": nothing is mounted there"),
-            ("unsupported path", ": the engine has no such path"),
-            ("unsupported operation", ": the engine does not support this operation"),
-            ("no data provided", ": no data was given"),
-            ("max_versions", ": the version limit"),
-            ("lease is not renewable", ": the lease is not renewable"),
-            ("quota", ": a quota of Vault's"),
-        ];
-        let known = KNOWN.iter().find(|(text, _)| self.says(text)).map_or("", |(_, hint)| hint);
-        known.into()
+        let messages = self.messages();
+        let lines = messages.errors.iter().flatten().chain(messages.warnings.iter().flatten());
+        lines.map(|line| hint_of(line)).find(|hint| !hint.is_empty()).unwrap_or_default().into()
     }
 
     /// Vault's id of the request.
@@ -185,6 +176,33 @@ impl Raw {
         (id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !id.is_empty())
             .then(|| id.to_owned())
     }
+}
+
+/// What a text of Vault's means, in our own words; empty when it is not known.
+#[must_use]
+pub fn hint_of(text: &str) -> &'static str {
+    const KNOWN: &[(&str, &str)] = &[
+        ("check-and-set parameter required", ": the mount or secret requires check-and-set; give cas"),
+        ("no handler for route", ": nothing is mounted there"),
+        ("unsupported path", ": the engine has no such path"),
+        ("unsupported operation", ": the engine does not support this operation"),
+        ("no data provided", ": no data was given"),
+        ("max_versions", ": the version limit"),
+        ("lease is not renewable", ": the lease is not renewable"),
+        ("quota", ": a quota of Vault's"),
+        ("encryption key not found", ": there is no such key"),
+        ("signing key not found", ": there is no such key"),
+        ("version is too new", ": the key has no such version"),
+        ("disallowed by policy", ": the key's minimum version is newer"),
+        ("message authentication failed", ": it was not made with this key and context"),
+        ("invalid ciphertext", ": the ciphertext is damaged"),
+        ("missing 'context'", ": the key is derived and needs a context"),
+        ("context", ": the context does not fit"),
+        ("does not support", ": this type of key does not support the operation"),
+        ("unsupported key type", ": this type of key does not support the operation"),
+        ("hash algorithm", ": the hash algorithm does not fit the key"),
+    ];
+    KNOWN.iter().find(|(known, _)| text.contains(known)).map_or("", |(_, hint)| hint)
 }
 
 impl Drop for Raw {

@@ -1,0 +1,290 @@
+//! Encrypting, decrypting, rewrapping.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use zeroize::Zeroizing;
+
+use super::{Base64, KeyVersion, VaultText, check_context, insert, one_or_many, single, target_in, text_of};
+use crate::{
+    broker::{Granted, Look, Place},
+    caller::Scope,
+    error::Error,
+    names::EngineName,
+    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    secret::DisclosedValue,
+    vault::transit::Scheme,
+};
+
+/// A result or the fault of one item of a batch.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ItemCiphertext {
+    /// The ciphertext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ciphertext: Option<String>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// One ciphertext, or one for each item.
+#[derive(Serialize, JsonSchema)]
+pub struct Ciphertexts {
+    /// The ciphertext, for a single item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ciphertext: Option<String>,
+    /// For a batch: a ciphertext or an error for each item, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<Vec<ItemCiphertext>>,
+}
+
+impl Ciphertexts {
+    fn of(results: Vec<Result<String, &'static str>>, is_batch: bool) -> Result<Self, Error> {
+        if !is_batch {
+            return Ok(Self { ciphertext: Some(single(results)?), batch: None });
+        }
+        let item = |result: Result<String, &'static str>| match result {
+            Ok(text) => ItemCiphertext { ciphertext: Some(text), error: None },
+            Err(fault) => ItemCiphertext { ciphertext: None, error: Some(fault.to_owned()) },
+        };
+        Ok(Self { ciphertext: None, batch: Some(results.into_iter().map(item).collect()) })
+    }
+}
+
+/// `transit.encrypt`.
+pub struct Encrypt;
+
+/// Arguments of `transit.encrypt`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptInput {
+    /// Name of the key.
+    key: EngineName,
+    /// Bytes to encrypt, as base64.
+    plaintext: Option<Base64>,
+    /// Context of a derived key, as base64.
+    context: Option<Base64>,
+    /// Version of the key; the newest if left out.
+    key_version: Option<KeyVersion>,
+    /// In place of plaintext: up to 1000 items.
+    #[schemars(length(min = 1, max = 1000))]
+    batch: Option<Vec<EncryptItem>>,
+}
+
+/// One item of a batch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EncryptItem {
+    plaintext: Base64,
+    context: Option<Base64>,
+}
+
+impl Operation for Encrypt {
+    const SPEC: Spec = Spec {
+        id: "transit.encrypt",
+        title: "Encrypt",
+        summary: "Encrypt bytes with a key that stays in Vault. Use it to protect data that is stored elsewhere. For many items use batch. It does not store anything; to keep a secret use kv_write.",
+        scope: Some(Scope::Write),
+        effect: Effect::Compute,
+        toolset: Toolset::Transit,
+        idempotent: false,
+    };
+    type Input = EncryptInput;
+    type Output = Ciphertexts;
+
+    fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        Ok(target_in(place, "encrypt", &input.key))
+    }
+
+    async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
+        let one = input.plaintext.map(|plaintext| EncryptItem { plaintext, context: input.context.clone() });
+        let (items, is_batch) = one_or_many(one, input.batch, "plaintext")?;
+        let transit = granted.transit();
+        let kind = transit.kind(input.key.as_str()).await?;
+        check_context(
+            &kind,
+            items.iter().any(|item| item.context.is_some()),
+            items.iter().all(|item| item.context.is_some()),
+        )?;
+        let version = input.key_version.map(|version| version.0);
+        let body = |item: EncryptItem| {
+            let mut map = Map::new();
+            insert(&mut map, "plaintext", Some(item.plaintext.as_str()));
+            insert(&mut map, "context", item.context.as_ref().map(Base64::as_str));
+            insert(&mut map, "key_version", version);
+            map
+        };
+        let results = transit
+            .batch("encrypt", input.key.as_str(), Scheme::default(), items.into_iter().map(body).collect())
+            .await?;
+        Ciphertexts::of(
+            results.into_iter().map(|result| result.and_then(|item| text_of(&item, "ciphertext"))).collect(),
+            is_batch,
+        )
+    }
+}
+
+/// `transit.rewrap`.
+pub struct Rewrap;
+
+/// Arguments of `transit.rewrap`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewrapInput {
+    /// Name of the key.
+    key: EngineName,
+    /// Ciphertext of an older version of the key.
+    ciphertext: Option<VaultText>,
+    /// Context of a derived key, as base64.
+    context: Option<Base64>,
+    /// In place of ciphertext: up to 1000 items.
+    #[schemars(length(min = 1, max = 1000))]
+    batch: Option<Vec<CiphertextItem>>,
+}
+
+/// One item of a batch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CiphertextItem {
+    ciphertext: VaultText,
+    context: Option<Base64>,
+}
+
+impl CiphertextItem {
+    fn body(self) -> Map<String, serde_json::Value> {
+        let mut map = Map::new();
+        insert(&mut map, "ciphertext", Some(self.ciphertext.as_str()));
+        insert(&mut map, "context", self.context.as_ref().map(Base64::as_str));
+        map
+    }
+}
+
+impl Operation for Rewrap {
+    const SPEC: Spec = Spec {
+        id: "transit.rewrap",
+        title: "Rewrap a ciphertext",
+        summary: "Encrypt a ciphertext anew with the key's newest version, without showing the plaintext. Use it after a key was rotated.",
+        scope: Some(Scope::Write),
+        effect: Effect::Compute,
+        toolset: Toolset::Transit,
+        idempotent: false,
+    };
+    type Input = RewrapInput;
+    type Output = Ciphertexts;
+
+    fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        Ok(target_in(place, "rewrap", &input.key))
+    }
+
+    async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
+        let one =
+            input.ciphertext.map(|ciphertext| CiphertextItem { ciphertext, context: input.context.clone() });
+        let (items, is_batch) = one_or_many(one, input.batch, "ciphertext")?;
+        let bodies = items.into_iter().map(CiphertextItem::body).collect();
+        let results =
+            granted.transit().batch("rewrap", input.key.as_str(), Scheme::default(), bodies).await?;
+        Ciphertexts::of(
+            results.into_iter().map(|result| result.and_then(|item| text_of(&item, "ciphertext"))).collect(),
+            is_batch,
+        )
+    }
+}
+
+/// `transit.decrypt`.
+pub struct Decrypt;
+
+/// Arguments of `transit.decrypt`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecryptInput {
+    /// Name of the key.
+    key: EngineName,
+    /// Ciphertext, as Vault gave it.
+    ciphertext: Option<VaultText>,
+    /// Context of a derived key, as base64.
+    context: Option<Base64>,
+    /// In place of ciphertext: up to 1000 items.
+    #[schemars(length(min = 1, max = 1000))]
+    batch: Option<Vec<CiphertextItem>>,
+    /// true asks the human to let you see the plaintext.
+    #[serde(default)]
+    reveal: bool,
+}
+
+/// A result or the fault of one item of a batch.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ItemPlaintext {
+    /// The plaintext as base64, or a mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plaintext: Option<DisclosedValue>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// One plaintext, or one for each item.
+#[derive(Serialize, JsonSchema)]
+pub struct Plaintexts {
+    /// The plaintext as base64, or a mask, for a single item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plaintext: Option<DisclosedValue>,
+    /// For a batch: a plaintext or an error for each item, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<Vec<ItemPlaintext>>,
+}
+
+impl Operation for Decrypt {
+    const SPEC: Spec = Spec {
+        id: "transit.decrypt",
+        title: "Decrypt",
+        summary: "Decrypt what transit_encrypt made. The plaintext comes back masked: use it to check that a ciphertext is good. Do not set reveal unless the user asked to see the plaintext.",
+        scope: Some(Scope::Read),
+        effect: Effect::Compute,
+        toolset: Toolset::Transit,
+        idempotent: true,
+    };
+    type Input = DecryptInput;
+    type Output = Plaintexts;
+
+    fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        Ok(target_in(place, "decrypt", &input.key))
+    }
+
+    fn wants_reveal(input: &Self::Input) -> bool {
+        input.reveal
+    }
+
+    async fn observe(input: &Self::Input, _: Look<'_>) -> Result<Preview, Error> {
+        let count = input.batch.as_ref().map_or(1, Vec::len);
+        let detail = if count == 1 {
+            "the plaintext of 1 ciphertext".to_owned()
+        } else {
+            format!("the plaintexts of {count} ciphertexts")
+        };
+        Ok(Preview { verb: "REVEAL", detail, ..Preview::default() })
+    }
+
+    async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
+        let one =
+            input.ciphertext.map(|ciphertext| CiphertextItem { ciphertext, context: input.context.clone() });
+        let (items, is_batch) = one_or_many(one, input.batch, "ciphertext")?;
+        let bodies = items.into_iter().map(CiphertextItem::body).collect();
+        let results =
+            granted.transit().batch("decrypt", input.key.as_str(), Scheme::default(), bodies).await?;
+        let shown = |result: Result<Map<String, serde_json::Value>, &'static str>| {
+            let text = Zeroizing::new(text_of(&result?, "plaintext")?);
+            let bytes = STANDARD.decode(text.as_bytes()).map_or(0, |bytes| Zeroizing::new(bytes).len());
+            Ok(granted.disclose_text(text, bytes))
+        };
+        let results: Vec<Result<DisclosedValue, &'static str>> = results.into_iter().map(shown).collect();
+        if !is_batch {
+            return Ok(Plaintexts { plaintext: Some(single(results)?), batch: None });
+        }
+        let item = |result: Result<DisclosedValue, &'static str>| match result {
+            Ok(plaintext) => ItemPlaintext { plaintext: Some(plaintext), error: None },
+            Err(fault) => ItemPlaintext { plaintext: None, error: Some(fault.to_owned()) },
+        };
+        Ok(Plaintexts { plaintext: None, batch: Some(results.into_iter().map(item).collect()) })
+    }
+}
