@@ -1,6 +1,6 @@
 //! Who calls, as whichever front end authenticated them.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -79,6 +79,8 @@ pub struct Caller {
     pub client: Option<Arc<str>>,
     /// The caller's own tree.
     pub place: Arc<Place>,
+    /// Folders that files may be written in; empty where there are none.
+    pub roots: Arc<[PathBuf]>,
 }
 
 impl Caller {

@@ -201,7 +201,14 @@ fn local_caller(config: &Config, front: Front) -> Caller {
     let login = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
     let subject = config.stdio_subject(login.as_deref());
     let place = Arc::new(Place::of(config, &subject));
-    Caller { subject, scopes: Scope::ALL.to_vec(), front, client: None, place }
+    Caller {
+        subject,
+        scopes: Scope::ALL.to_vec(),
+        front,
+        client: None,
+        place,
+        roots: crate::handover::working_folder(),
+    }
 }
 
 /// A runtime on this thread: enough for one session, and a millisecond sooner.

@@ -430,6 +430,14 @@ settings! {
     kv_mounts: Vec<MountName> = "KV_MOUNTS" Some(""), false;
     /// Mount of the transit engine.
     transit_mount: MountName = "TRANSIT_MOUNT" Some("transit"), false;
+    /// Mount of the database engine.
+    database_mount: MountName = "DATABASE_MOUNT" Some("database"), false;
+    /// Mount of the SSH engine.
+    ssh_mount: MountName = "SSH_MOUNT" Some("ssh"), false;
+    /// Mount of the PKI engine.
+    pki_mount: MountName = "PKI_MOUNT" Some("pki"), false;
+    /// Revoke what this session issued when it ends.
+    revoke_leases_on_exit: bool = "REVOKE_LEASES_ON_EXIT" Some("false"), false;
     /// First folder of the agents' trees.
     default_prefix: String = "DEFAULT_PREFIX" Some("mcp"), false;
     /// Folder that paths are relative to; `/` opens the whole mount and leaves the fence to Vault's policy.

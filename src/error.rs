@@ -252,6 +252,17 @@ pub enum Error {
         read_back: Cow<'static, str>,
     },
 
+    /// A file that this server will not write.
+    #[error("The file is not written: {fault}. Name a new file under the working folder.")]
+    FileRefused {
+        /// Which rule it breaks.
+        fault: Cow<'static, str>,
+    },
+    /// A lease that this server did not issue to this caller.
+    #[error(
+        "This server issued no such lease to this caller, or it has ended. db_leases lists those it knows."
+    )]
+    LeaseUnknown,
     /// An approver with its own login could not carry the call out.
     #[error("{text}")]
     Elsewhere {
@@ -327,6 +338,8 @@ codes!(Error {
     Self::VaultFailed { .. } => "vault_failed", "Vault answered with a failure of its own";
     Self::VaultAnswer { .. } => "vault_answer", "what answered does not speak as Vault does";
     Self::OutcomeUnknown { .. } => "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
+    Self::FileRefused { .. } => "file_refused", "a file lies outside the client's folders, exists already, or is behind a link";
+    Self::LeaseUnknown => "lease_unknown", "the lease is not one that this server issued to this caller";
     Self::AppliedUnrecorded { .. } => "applied_unrecorded", "the write happened, but its end could not be recorded";
     Self::Config { .. } => "config_invalid", "a setting does not fit";
     Self::ShuttingDown => "shutting_down", "the server is ending";

@@ -59,6 +59,7 @@ pub mod dev;
 pub mod effect;
 pub mod error;
 pub mod front;
+pub mod handover;
 pub mod names;
 pub mod op;
 pub mod ops;

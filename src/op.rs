@@ -36,6 +36,12 @@ pub enum Toolset {
     Service,
     /// Cryptography with keys that stay in Vault.
     Transit,
+    /// Database credentials and their leases.
+    Db,
+    /// One-time passwords and certificates for SSH.
+    Ssh,
+    /// X.509 certificates.
+    Pki,
 }
 
 impl Toolset {
@@ -47,6 +53,9 @@ impl Toolset {
             Self::Kv => "kv",
             Self::Service => "service",
             Self::Transit => "transit",
+            Self::Db => "db",
+            Self::Ssh => "ssh",
+            Self::Pki => "pki",
         }
     }
 }
@@ -93,6 +102,14 @@ pub struct Way {
     pub on: Option<(String, KvKind)>,
 }
 
+impl Need {
+    /// One path, whatever the engine.
+    #[must_use]
+    pub fn of(path: impl Into<String>, capabilities: &'static [&'static str]) -> Self {
+        Self(vec![Way { path: path.into(), capabilities, on: None }])
+    }
+}
+
 /// What a call touches: for the human, the log, and the check of the token's capabilities.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -109,6 +126,12 @@ impl Target {
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// A target that is its own API path, on which the token needs one of these capabilities.
+    #[must_use]
+    pub fn at(path: String, capabilities: &'static [&'static str]) -> Self {
+        Self { needs: vec![Need::of(path.clone(), capabilities)], ..Self::named(path) }
     }
 }
 

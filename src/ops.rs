@@ -1,9 +1,13 @@
 //! The operations, one family a file. The table below is all that front ends know of them.
 
+pub mod database;
 pub mod kv;
+pub mod pki;
 pub mod service;
 pub mod session;
+pub mod ssh;
 pub mod transit;
+pub mod wrap;
 
 use crate::op::Op;
 
@@ -31,6 +35,16 @@ pub(crate) const TABLE: &[Op] = &[
     Op::of::<transit::Rewrap>(),
     Op::of::<transit::Random>(),
     Op::of::<transit::Keys>(),
+    Op::of::<database::Issue>(),
+    Op::of::<database::Renew>(),
+    Op::of::<database::Revoke>(),
+    Op::of::<database::List>(),
+    Op::of::<ssh::Otp>(),
+    Op::of::<ssh::Sign>(),
+    Op::of::<pki::Roles>(),
+    Op::of::<pki::Issue>(),
+    Op::of::<pki::Revoke>(),
+    Op::of::<wrap::Wrap>(),
     Op::of::<session::Status>(),
     Op::of::<session::Login>(),
     Op::of::<session::Logout>(),

@@ -15,8 +15,21 @@ pub struct Place {
     mounts: Vec<MountName>,
     root: String,
     services: String,
-    transit: MountName,
+    engines: Engines,
     strict: bool,
+}
+
+/// Where the engines that are not KV are mounted. Vault's policy alone fences them.
+#[derive(Debug, Clone)]
+pub struct Engines {
+    /// Transit.
+    pub transit: MountName,
+    /// Database.
+    pub database: MountName,
+    /// SSH.
+    pub ssh: MountName,
+    /// PKI.
+    pub pki: MountName,
 }
 
 /// A full path under a mount. Only a [`Place`] makes one.
@@ -55,7 +68,12 @@ impl Place {
             mounts,
             root: resolve(&config.kv_root),
             services: resolve(&config.services_path),
-            transit: config.transit_mount.clone(),
+            engines: Engines {
+                transit: config.transit_mount.clone(),
+                database: config.database_mount.clone(),
+                ssh: config.ssh_mount.clone(),
+                pki: config.pki_mount.clone(),
+            },
             strict: *config.path_names == PathNames::Strict,
         }
     }
@@ -72,10 +90,10 @@ impl Place {
         &self.mounts
     }
 
-    /// The mount of the transit engine.
+    /// The mounts of the engines that are not KV.
     #[must_use]
-    pub fn transit(&self) -> &str {
-        self.transit.as_str()
+    pub fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     /// True when names must fit the strict allow-list.

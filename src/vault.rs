@@ -5,7 +5,9 @@
 //! lent out only inside `broker::Granted` and `broker::Look`.
 
 pub mod http;
+pub mod issue;
 pub mod kv;
+mod leases;
 pub mod sys;
 pub mod token;
 pub mod transit;
@@ -24,6 +26,7 @@ use crate::{config::Config, error::Error};
 
 pub use http::{Raw, Transport};
 pub use kv::KvKind;
+pub use leases::{Lease, Leases};
 pub use token::Tokens;
 
 /// Seconds after which a call to Vault is given up, retries included.
@@ -35,6 +38,7 @@ pub struct Vault {
     tokens: Tokens,
     kinds: Mutex<HashMap<String, KvKind>>,
     transit_keys: Mutex<HashMap<String, transit::KeyKind>>,
+    leases: Leases,
 }
 
 impl Vault {
@@ -48,6 +52,7 @@ impl Vault {
             tokens: Tokens::new(config)?,
             kinds: Mutex::default(),
             transit_keys: Mutex::default(),
+            leases: Leases::default(),
         }))
     }
 
@@ -61,6 +66,12 @@ impl Vault {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.transport.namespace()
+    }
+
+    /// The leases that this process issued.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// The token store.
@@ -104,14 +115,43 @@ pub struct Envelope<T> {
     /// Login answers.
     #[serde(default)]
     pub auth: Option<token::Auth>,
+    /// In place of everything else, when the answer was wrapped.
+    #[serde(default)]
+    pub wrap_info: Option<Wrapping>,
     /// Remarks of the engine.
     #[serde(default)]
     pub warnings: Option<Vec<String>>,
 }
 
+/// A single-use token that holds an answer.
+#[derive(Deserialize)]
+pub struct Wrapping {
+    /// The token.
+    pub token: String,
+    /// Seconds that it is good for.
+    #[serde(default)]
+    pub ttl: u64,
+    /// When it was made (RFC 3339).
+    #[serde(default)]
+    pub creation_time: String,
+}
+
 fn none<T>() -> Option<T> {
     None
 }
+
+/// How a request is sent.
+#[derive(Clone, Copy)]
+struct How {
+    content_type: Option<&'static str>,
+    retry: bool,
+    with_token: bool,
+    wrap_seconds: Option<u32>,
+}
+
+const READ: How = How { content_type: None, retry: true, with_token: true, wrap_seconds: None };
+/// Exactly once.
+const WRITE: How = How { retry: false, ..READ };
 
 /// Marks requests that change nothing: they may be sent before a human was asked, and retried.
 pub trait Reads: Endpoint {}
@@ -148,7 +188,7 @@ impl Session {
     /// # Errors
     /// What stands in the way: token, transport, seal, standby, rate, failure.
     pub async fn read_raw<E: Reads>(&self, endpoint: &E) -> Result<Raw, Error> {
-        let raw = self.exchange(endpoint, None, true).await?;
+        let raw = self.exchange(endpoint, READ).await?;
         self.note(&raw);
         Ok(raw)
     }
@@ -158,7 +198,7 @@ impl Session {
     /// # Errors
     /// As there.
     pub async fn read_raw_openly<E: Reads>(&self, endpoint: &E) -> Result<Raw, Error> {
-        self.exchange_as(endpoint, None, true, false).await
+        self.exchange(endpoint, How { with_token: false, ..READ }).await
     }
 
     /// As [`Self::read_raw`], parsed; 404 is `NotFound`.
@@ -179,9 +219,24 @@ impl Session {
         endpoint: &E,
         content_type: Option<&'static str>,
     ) -> Result<Raw, Error> {
-        let raw = self.exchange(endpoint, content_type, false).await?;
+        let raw = self.exchange(endpoint, How { content_type, ..WRITE }).await?;
         self.note(&raw);
         Ok(raw)
+    }
+
+    /// Sends a request exactly once and has Vault put its answer into a single-use wrapping token.
+    ///
+    /// # Errors
+    /// As [`Self::write_raw`], and what the status says.
+    pub async fn write_wrapped<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        seconds: u32,
+        capabilities: &str,
+    ) -> Result<Wrapping, Error> {
+        let raw = self.exchange(endpoint, How { wrap_seconds: Some(seconds), ..WRITE }).await?;
+        let envelope = self.parse::<serde_json::Value>(raw, endpoint.path().as_str(), capabilities).await?;
+        envelope.wrap_info.ok_or(Error::VaultAnswer { fault: "an answer that is not wrapped" })
     }
 
     /// As [`Self::write_raw`], parsed.
@@ -224,7 +279,7 @@ impl Session {
         let is_invalid = if invalid(raw) || policy(raw) {
             invalid(raw)
         } else {
-            let looked = self.exchange(&sys::LookupSelf, None, true).await;
+            let looked = self.exchange(&sys::LookupSelf, READ).await;
             looked.is_ok_and(|looked| invalid(&looked) || (looked.status == 403 && !policy(&looked)))
         };
         if is_invalid {
@@ -240,28 +295,13 @@ impl Session {
         }
     }
 
-    async fn exchange<E: Endpoint>(
-        &self,
-        endpoint: &E,
-        content_type: Option<&'static str>,
-        retry: bool,
-    ) -> Result<Raw, Error> {
-        self.exchange_as(endpoint, content_type, retry, true).await
-    }
-
-    async fn exchange_as<E: Endpoint>(
-        &self,
-        endpoint: &E,
-        content_type: Option<&'static str>,
-        retry: bool,
-        with_token: bool,
-    ) -> Result<Raw, Error> {
+    async fn exchange<E: Endpoint>(&self, endpoint: &E, how: How) -> Result<Raw, Error> {
         let internal = |_| Error::Internal { what: "a request does not build" };
         let method: Method = endpoint.method().into();
         let query = endpoint.query().map_err(internal)?;
         let body = endpoint.body().map_err(internal)?;
         let within = async {
-            let token = match with_token {
+            let token = match how.with_token {
                 true => Some(self.vault.tokens.current(&self.vault.transport).await?),
                 false => None,
             };
@@ -270,19 +310,20 @@ impl Session {
                 path: &endpoint.path(),
                 query,
                 body,
-                content_type,
+                content_type: how.content_type,
+                wrap_seconds: how.wrap_seconds,
                 token: token.as_ref(),
             };
-            self.vault.transport.send(request, retry).await
+            self.vault.transport.send(request, how.retry).await
         };
         match tokio::time::timeout(DEADLINE, within).await {
             Ok(answer) => {
-                if with_token && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
+                if how.with_token && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
                     self.vault.tokens.watch(&self.vault);
                 }
                 answer
             }
-            Err(_) if retry => {
+            Err(_) if how.retry => {
                 self.vault.transport.failed();
                 Err(Error::VaultTimeout { seconds: DEADLINE.as_secs() })
             }

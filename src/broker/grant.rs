@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     secret::{Disclosed, DisclosedValue, SecretData},
     vault::{
-        Envelope, Reads, Session,
+        Envelope, Lease, Reads, Session,
         kv::{KvReader, KvWriter},
         transit::Transit,
     },
@@ -40,6 +40,14 @@ impl<'a> Look<'a> {
     #[must_use]
     pub fn kv(&self, mount: &'a str) -> KvReader<'a> {
         KvReader::new(self.session, mount)
+    }
+
+    /// A lease of the caller's.
+    ///
+    /// # Errors
+    /// `lease_unknown`.
+    pub fn lease(&self, id: &str) -> Result<Lease, Error> {
+        self.session.vault().leases().find(&self.caller.subject, id).ok_or(Error::LeaseUnknown)
     }
 
     /// Any other reading request.
@@ -86,6 +94,20 @@ impl Granted {
     #[must_use]
     pub fn kv<'a>(&'a self, mount: &'a str) -> KvWriter<'a> {
         KvWriter::new(&self.session, mount)
+    }
+
+    /// A lease of the caller's.
+    ///
+    /// # Errors
+    /// `lease_unknown`.
+    pub fn lease(&self, id: &str) -> Result<Lease, Error> {
+        Look::new(&self.session, &self.caller).lease(id)
+    }
+
+    /// Folders that files may be written in.
+    #[must_use]
+    pub fn roots(&self) -> &[std::path::PathBuf] {
+        &self.caller.roots
     }
 
     /// The transit engine.

@@ -251,8 +251,14 @@ impl Session {
         let subject =
             Subject::parse(&open.ask.subject).map_err(|fault| Error::input("subject", fault.to_string()))?;
         let place = Arc::new(Place::of(config, &subject));
-        let caller =
-            Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Approver, client: None, place };
+        let caller = Caller {
+            subject,
+            scopes: Scope::ALL.to_vec(),
+            front: Front::Approver,
+            client: None,
+            place,
+            roots: Arc::from([]),
+        };
         let op = op::find(&open.ask.op).ok_or(Error::UnknownTool)?;
         match broker.call(op, arguments, &caller, None).await? {
             Outcome::Ask(question) if question.target == open.ask.target => {

@@ -7,19 +7,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{broker, local_caller, runtime};
 use crate::{
-    caller::Front,
+    broker::{Broker, Outcome},
+    caller::{Caller, Front},
     config::{Approval, Config},
     error::Error,
     front::{
         approver::Hub,
         mcp::{McpServer, Tracked, stdio::StdioTransport},
     },
+    op,
 };
 
 /// Serves one client until its input ends or a signal asks to stop.
 pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
     let caller = local_caller(&config, Front::Stdio);
     let approval = *config.approval;
+    let revoke = *config.revoke_leases_on_exit;
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         // Held until the session ends: the embedded Vault ends with it.
@@ -34,6 +37,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
                 .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
                 .ok()
         };
+        let leaving = Caller { front: Front::Cli, ..caller.clone() };
         let server = McpServer::new(broker.clone(), caller, approvers, ended.clone())?;
         let (read, write) = stdio_pipes();
         let transport = StdioTransport::new(read, write, ended.clone());
@@ -42,6 +46,9 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
             Ok(running) => {
                 // How the loop ended is no matter: the input is gone, and so is whom to tell.
                 let _ = running.waiting().await;
+                if revoke {
+                    revoke_leases(&broker, &leaving).await;
+                }
                 ExitCode::SUCCESS
             }
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => {
@@ -57,6 +64,22 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
     // Where standard input is no pipe a thread may still be waiting for a line. It must not be waited for.
     runtime.shutdown_background();
     code
+}
+
+/// `REVOKE_LEASES_ON_EXIT`: the human's standing order, carried out call by call through the broker, each
+/// with its record.
+async fn revoke_leases(broker: &Broker, caller: &Caller) {
+    let call = async |id: &str, arguments: serde_json::Value| match op::find(id) {
+        Some(op) => broker.call(op, arguments, caller, None).await.ok(),
+        None => None,
+    };
+    let Some(Outcome::Done(held)) = call("db.leases", serde_json::json!({})).await else { return };
+    for lease in held.value.get("leases").and_then(|list| list.as_array()).into_iter().flatten() {
+        if let Some(id) = lease.get("lease_id") {
+            // What cannot be revoked ends by itself; its record says that it failed.
+            let _ = call("db.revoke", serde_json::json!({ "lease_id": id })).await;
+        }
+    }
 }
 
 /// Waits for a signal that asks to end, then cancels `ended`.

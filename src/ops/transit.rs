@@ -153,11 +153,11 @@ fn one_or_many<T>(
 
 /// What a call of one verb touches.
 fn target_in(place: &Place, verb: &'static str, key: &EngineName) -> Target {
-    let mount = place.transit();
+    let mount = &place.engines().transit;
     Target {
         name: format!("{mount}/{key}"),
         keys: Vec::new(),
-        needs: vec![Need { path: format!("{mount}/{verb}/{key}"), capabilities: &["update"] }],
+        needs: vec![Need::of(format!("{mount}/{verb}/{key}"), &["update"])],
     }
 }
 

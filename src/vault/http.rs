@@ -108,6 +108,8 @@ pub struct Outgoing<'a> {
     pub body: Option<Vec<u8>>,
     /// In place of `application/json`.
     pub content_type: Option<&'static str>,
+    /// Seconds of the wrapping token that the answer is to be put into.
+    pub wrap_seconds: Option<u32>,
     /// The token, if the request carries one.
     pub token: Option<&'a SecretText>,
 }
@@ -198,6 +200,18 @@ pub fn hint_of(text: &str) -> &'static str {
         ("invalid ciphertext", ": the ciphertext is damaged"),
         ("missing 'context'", ": the key is derived and needs a context"),
         ("context", ": the context does not fit"),
+        ("unknown role", ": there is no such role"),
+        ("Unknown role", ": there is no such role"),
+        ("role could not be found", ": there is no such role"),
+        ("Role \"", ": there is no such role"),
+        ("valid_principals", ": the role does not allow these principals"),
+        ("is not allowed by role", ": the role does not allow this name"),
+        ("not allowed by this role", ": the role does not allow this name"),
+        ("ttl is larger than maximum", ": the ttl is over the role's maximum"),
+        ("cert_type", ": the role does not allow this type of certificate"),
+        ("IP did not belong", ": the role does not allow this address"),
+        ("is not allowed", ": the role does not allow this"),
+        ("lease not found", ": the lease has ended"),
         ("does not support", ": this type of key does not support the operation"),
         ("unsupported key type", ": this type of key does not support the operation"),
         ("hash algorithm", ": the hash algorithm does not fit the key"),
@@ -404,6 +418,9 @@ impl Transport {
             value.set_sensitive(true);
             headers.insert("x-vault-token", value);
         }
+        if let Some(seconds) = outgoing.wrap_seconds {
+            headers.insert("x-vault-wrap-ttl", HeaderValue::from(seconds));
+        }
         if let Some(namespace) = &self.namespace {
             let value = HeaderValue::from_str(namespace)
                 .map_err(|_| Error::config("VAULT_NAMESPACE", "it does not fit a header."))?;
@@ -519,6 +536,7 @@ mod tests {
                 query: None,
                 body: None,
                 content_type: None,
+                wrap_seconds: None,
                 token: None,
             })
         };

@@ -201,8 +201,15 @@ async fn approle(
     let login = AppRoleLogin { role_id: role_id.to_owned(), secret_id: secret_id.expose().to_owned() };
     let body = login.body().map_err(|_| Error::Internal { what: "a login does not build" })?;
     let path = login.path();
-    let outgoing =
-        Outgoing { method: Method::POST, path: &path, query: None, body, content_type: None, token: None };
+    let outgoing = Outgoing {
+        method: Method::POST,
+        path: &path,
+        query: None,
+        body,
+        content_type: None,
+        wrap_seconds: None,
+        token: None,
+    };
     // Sent once: a secret id may be good for one use only.
     let raw = transport.send(outgoing, false).await.map_err(|error| match error {
         Error::OutcomeUnknown { .. } => Error::VaultUnreachable {

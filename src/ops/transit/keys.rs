@@ -12,7 +12,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::{EngineName, is_usable_segment, shown},
-    op::{Effect, Need, Operation, Spec, Target, Toolset},
+    op::{Effect, Operation, Spec, Target, Toolset},
 };
 
 /// Keys that are looked at for one listing.
@@ -66,12 +66,12 @@ impl Operation for Keys {
     type Output = KeysOutput;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mount = place.transit();
+        let mount = &place.engines().transit;
         let (path, capabilities): (String, &'static [&'static str]) = match &input.key {
             Some(key) => (format!("{mount}/keys/{key}"), &["read"]),
             None => (format!("{mount}/keys"), &["list"]),
         };
-        Ok(Target { name: path.clone(), keys: Vec::new(), needs: vec![Need { path, capabilities }] })
+        Ok(Target::at(path, capabilities))
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
@@ -179,12 +179,8 @@ impl Operation for Random {
     type Output = RandomOutput;
 
     fn target(_: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let path = format!("{}/random", place.transit());
-        Ok(Target {
-            name: path.clone(),
-            keys: Vec::new(),
-            needs: vec![Need { path, capabilities: &["update"] }],
-        })
+        let path = format!("{}/random", &place.engines().transit);
+        Ok(Target::at(path, &["update"]))
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {

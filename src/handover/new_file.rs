@@ -1,0 +1,230 @@
+//! A new file for a secret: 0600, never over an existing one, never through a link.
+//!
+//! The folder is walked from a root with one `openat` for each step and no link followed, so what is checked
+//! is what is written: nobody can put a link in between.
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::Write,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::{error::Error, names::is_invisible};
+
+/// A path of a file as a caller gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileName(String);
+
+impl FileName {
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What comes after the last dot, in lower case.
+    #[must_use]
+    pub fn ending(&self) -> String {
+        Path::new(&self.0)
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    }
+}
+
+impl<'de> Deserialize<'de> for FileName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() || text.len() > 1024 || text.chars().any(is_invisible) {
+            return Err(D::Error::custom("give a file's path of 1 to 1024 visible characters"));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl JsonSchema for FileName {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "FileName".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": 1024 })
+    }
+}
+
+/// A file that was made and waits for its content. Dropped without it, it is removed again.
+pub struct NewFile {
+    folder: OwnedFd,
+    name: String,
+    path: PathBuf,
+    file: Option<File>,
+}
+
+fn refused(fault: impl Into<Cow<'static, str>>) -> Error {
+    Error::FileRefused { fault: fault.into() }
+}
+
+impl NewFile {
+    /// Makes the file, empty and 0600.
+    ///
+    /// # Errors
+    /// `file_refused`: outside the roots, behind a link, in a hidden folder or another repository, or there
+    /// already.
+    pub fn create(name: &FileName, roots: &[PathBuf]) -> Result<Self, Error> {
+        let (root, relative) = locate(Path::new(name.as_str()), roots)?;
+        let mut parts: Vec<&str> = Vec::new();
+        for component in relative.components() {
+            match component {
+                Component::Normal(part) => {
+                    parts.push(part.to_str().ok_or_else(|| refused("its name is no text"))?)
+                }
+                _ => return Err(refused("'.', '..' and absolute parts have no place in it")),
+            }
+        }
+        let last = parts.pop().ok_or_else(|| refused("it names no file"))?;
+        // Hidden names steer other programs (.git, .ssh, .bashrc, .envrc): only .env files are for us.
+        let is_env = last == ".env" || last.starts_with(".env.");
+        if parts.iter().any(|part| part.starts_with('.')) || (last.starts_with('.') && !is_env) {
+            return Err(refused("a hidden file or folder is not for secrets, but for .env files"));
+        }
+        let folder = open_folder(root, &parts)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&folder, last, flags, Mode::from_raw_mode(0o600));
+        let file = made.map_err(|error| match error {
+            rustix::io::Errno::EXIST => {
+                refused("there is a file of that name already, and it is never overwritten")
+            }
+            other => refused(format!("it cannot be made ({})", std::io::Error::from(other).kind())),
+        })?;
+        let path = root.join(parts.iter().collect::<PathBuf>()).join(last);
+        Ok(Self { folder, name: last.to_owned(), path, file: Some(File::from(file)) })
+    }
+
+    /// Writes the content and waits until the disk has it.
+    ///
+    /// # Errors
+    /// `file_refused` when it cannot be written; then there is no file.
+    pub fn fill(mut self, content: &[u8]) -> Result<PathBuf, Error> {
+        let unwritten = |error: std::io::Error| refused(format!("it cannot be written ({})", error.kind()));
+        let Some(mut file) = self.file.take() else {
+            return Err(Error::Internal { what: "a file filled twice" });
+        };
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            self.file = Some(file);
+            return Err(unwritten(error));
+        }
+        // The name, too, must outlast a power cut.
+        let _ = rustix::fs::fsync(&self.folder);
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Empty or half-written: worse than none. If it cannot be removed there is nobody to tell.
+            let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+/// The root a path lies in, and the rest of it.
+fn locate<'a>(path: &Path, roots: &'a [PathBuf]) -> Result<(&'a Path, PathBuf), Error> {
+    let first = roots.first().ok_or_else(|| refused("this server has no working folder; start it in one"))?;
+    if path.is_relative() {
+        return Ok((first, path.to_owned()));
+    }
+    let inside =
+        roots.iter().find_map(|root| Some((root.as_path(), path.strip_prefix(root).ok()?.to_owned())));
+    inside.ok_or_else(|| refused("it lies outside the working folder"))
+}
+
+fn open_folder(root: &Path, parts: &[&str]) -> Result<OwnedFd, Error> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let missing = |error: rustix::io::Errno| match error {
+        rustix::io::Errno::NOENT => refused("its folder does not exist"),
+        rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
+            refused("a part of its path is a link or no folder")
+        }
+        other => refused(format!("its folder cannot be opened ({})", std::io::Error::from(other).kind())),
+    };
+    let mut folder = rustix::fs::open(root, flags, Mode::empty()).map_err(missing)?;
+    for part in parts {
+        folder = rustix::fs::openat(&folder, *part, flags, Mode::empty()).map_err(missing)?;
+        if rustix::fs::statat(&folder, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(refused("it lies in another repository"));
+        }
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn create(root: &Path, name: &str) -> Result<NewFile, Error> {
+        NewFile::create(&FileName(name.to_owned()), &[root.to_owned()])
+    }
+
+    #[test]
+    fn a_new_file_is_0600_and_never_over_another() {
+        let root = tempfile::tempdir().unwrap();
+        let path = create(root.path(), "out.env").unwrap().fill(b"A=1\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"A=1\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(create(root.path(), "out.env").err().unwrap().code(), "file_refused");
+        assert_eq!(std::fs::read(&path).unwrap(), b"A=1\n");
+    }
+
+    #[test]
+    fn a_file_that_gets_no_content_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        drop(create(root.path(), "x").unwrap());
+        assert!(!root.path().join("x").exists());
+    }
+
+    #[test]
+    fn links_hidden_places_other_repositories_and_the_outside_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        symlink(elsewhere.path(), root.path().join("link")).unwrap();
+        symlink(elsewhere.path().join("target"), root.path().join("dangling")).unwrap();
+        std::fs::create_dir_all(root.path().join(".git/hooks")).unwrap();
+        std::fs::create_dir_all(root.path().join("vendored/.git")).unwrap();
+        std::fs::create_dir_all(root.path().join(".ssh")).unwrap();
+        for name in [
+            "link/x",
+            "dangling",
+            "../x",
+            "a/../../x",
+            "./x/..",
+            ".git/hooks/pre-commit",
+            ".ssh/id",
+            ".bashrc",
+            "vendored/x",
+            "missing/x",
+            "/etc/x",
+            "",
+            "/",
+            elsewhere.path().join("x").to_str().unwrap(),
+        ] {
+            assert!(create(root.path(), name).is_err(), "{name} was accepted");
+        }
+        assert!(std::fs::read_dir(elsewhere.path()).unwrap().next().is_none());
+        assert!(create(root.path(), ".env.local").is_ok());
+        assert!(create(root.path(), root.path().join("y").to_str().unwrap()).is_ok());
+        assert!(NewFile::create(&FileName("x".into()), &[]).is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! The content of a new file: names and values as lines or JSON.
+
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::FileName;
+use crate::error::Error;
+
+/// Names and values as JSON for `.json`, else as `NAME='value'` lines that shells and dotenv readers
+/// read back as the same value.
+///
+/// # Errors
+/// `file_refused` for a value that lines cannot carry.
+pub fn entries(name: &FileName, entries: &[(&str, &str)]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut out = Zeroizing::new(Vec::new());
+    if name.ending() == "json" {
+        let map: Map<String, Value> =
+            entries.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        serde_json::to_writer_pretty(&mut *out, &map)
+            .map_err(|_| Error::Internal { what: "a file does not serialize" })?;
+        out.push(b'\n');
+        return Ok(out);
+    }
+    for (key, value) in entries {
+        if value.contains(['\'', '\\', '\n', '\r', '\0']) {
+            return Err(Error::FileRefused {
+                fault: format!("the value of {key} holds a quote, backslash or line break, which lines cannot carry alike for every reader; name a .json file").into(),
+            });
+        }
+        out.extend_from_slice(format!("{key}='{value}'\n").as_bytes());
+    }
+    Ok(out)
+}
