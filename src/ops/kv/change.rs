@@ -69,7 +69,7 @@ pub struct WriteInput {
     data: Entries,
     /// Write only onto this version; 0 only if there is none.
     cas: Option<Cas>,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -128,7 +128,7 @@ pub struct PatchInput {
     data: Entries,
     /// Patch only this version.
     cas: Option<Cas>,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -226,7 +226,7 @@ pub struct RollbackInput {
     path: SecretPath,
     /// Version whose content becomes the newest.
     version: Version,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -287,7 +287,7 @@ pub struct DeleteInput {
     path: SecretPath,
     /// Versions to delete; the newest if left out.
     versions: Option<Versions>,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -377,7 +377,7 @@ pub struct VersionsInput {
     path: SecretPath,
     /// Versions, such as [1, 2].
     versions: Versions,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 

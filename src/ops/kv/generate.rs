@@ -39,7 +39,7 @@ pub struct GenerateInput {
     charset: Option<Charset>,
     /// Write only onto this version; 0 only if there is none.
     cas: Option<Cas>,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 

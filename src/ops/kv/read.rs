@@ -30,7 +30,7 @@ pub struct ListInput {
     /// next_cursor of the page before.
     #[schemars(length(max = 600))]
     cursor: Option<String>,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -141,7 +141,7 @@ pub struct ReadInput {
     /// true asks the human to let you see the values.
     #[serde(default)]
     reveal: bool,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -232,7 +232,7 @@ pub struct Metadata;
 pub struct PathInput {
     /// Path of the secret.
     path: SecretPath,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
@@ -320,7 +320,7 @@ pub struct DiffInput {
     from_version: Version,
     /// The newer version.
     to_version: Version,
-    /// KV mount, where more than one is configured.
+    /// Another KV mount.
     mount: Option<MountName>,
 }
 
