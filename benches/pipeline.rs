@@ -97,7 +97,7 @@ fn caller(config: &Config) -> Caller {
     let subject = Subject::parse("alice").unwrap();
     let place = Arc::new(Place::of(config, &subject));
     let client = Some(Arc::from("bench/1"));
-    Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Stdio, client, place }
+    Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Stdio, client, place, roots: Arc::from([]) }
 }
 
 fn broker(c: &mut Criterion) {

@@ -15,6 +15,8 @@ from vault import BINARY, CANARY, canary
 INSPECTOR = Path(os.environ["VAULT_MCP_NPM_PROGRAMS"]) / "mcp-inspector"
 
 # Arguments for one call of each tool, and the code it must end with; None where it must go well.
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ"
+
 CALLS = {
     "kv_list": ({}, None),
     "kv_read": ({"path": "app"}, None),
@@ -27,6 +29,23 @@ CALLS = {
     "kv_delete": ({"path": "app"}, "nobody_to_ask"),
     "kv_undelete": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
     "kv_destroy": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
+    "secret_wrap": ({"path": "app"}, "nobody_to_ask"),
+    "transit_encrypt": ({"key": "inspected", "plaintext": "aGk="}, None),
+    "transit_decrypt": ({"key": "inspected", "ciphertext": "vault:v1:AAAA"}, "vault_rejected"),
+    "transit_sign": ({"key": "signs", "input": "aGk="}, None),
+    "transit_verify": ({"key": "signs", "input": "aGk=", "signature": "vault:v1:" + "A" * 86 + "=="}, None),
+    "transit_rewrap": ({"key": "inspected", "ciphertext": "vault:v1:AAAA"}, "vault_rejected"),
+    "transit_random": ({"bytes": 8}, None),
+    "transit_keys": ({}, None),
+    "db_issue_creds": ({"role": "app"}, "nobody_to_ask"),
+    "db_renew": ({"lease_id": "database/creds/app/none"}, "lease_unknown"),
+    "db_revoke": ({"lease_id": "database/creds/app/none"}, "lease_unknown"),
+    "db_leases": ({}, None),
+    "ssh_otp": ({"role": "otp", "ip": "127.0.0.1", "username": "app"}, "nobody_to_ask"),
+    "ssh_sign": ({"role": "user", "public_key": SSH_KEY, "valid_principals": ["app"]}, "nobody_to_ask"),
+    "pki_roles": ({}, None),
+    "pki_issue": ({"role": "web", "common_name": "app.example.com"}, "nobody_to_ask"),
+    "pki_revoke": ({"serial_number": "1a:2b"}, "nobody_to_ask"),
     "mounts_list": ({}, None),
     "secret_compare": ({"a": "app#k", "b": "app#k"}, None),
     "vault_status": ({}, None),
@@ -69,6 +88,10 @@ def test_the_strict_inspector_finds_no_fault_in_the_tools(inspect, era):
 def test_every_tool_can_be_called(inspect, vault, subject):
     vault.write(subject, "app", {"k": canary("one")})
     vault.write(subject, "app", {"k": canary("two"), "l": "x"})
+    for engine in ("transit", "pki"):
+        vault.call("POST", f"sys/mounts/{engine}", {"type": engine})
+    vault.call("POST", "transit/keys/inspected", {})
+    vault.call("POST", "transit/keys/signs", {"type": "ed25519"})
     _, listed, _ = inspect("--method", "tools/list")
     names = {tool["name"] for tool in listed["tools"]}
     assert names == set(CALLS), "each tool has its row in CALLS"
