@@ -87,6 +87,8 @@ pub enum Fault {
     Huge(usize),
     /// 200 with a page of HTML.
     NotJson,
+    /// This status with a page of HTML, as a proxy in between answers.
+    Page(u16),
     /// Bytes that are no HTTP.
     NotHttp,
     /// 200 with this body.
@@ -101,13 +103,21 @@ pub struct On {
     method: Option<&'static str>,
     target: Option<String>,
     writes_only: bool,
+    after_a_write: bool,
     skip: usize,
     times: usize,
 }
 
 impl On {
     pub fn every() -> Self {
-        Self { method: None, target: None, writes_only: false, skip: 0, times: usize::MAX }
+        Self {
+            method: None,
+            target: None,
+            writes_only: false,
+            after_a_write: false,
+            skip: 0,
+            times: usize::MAX,
+        }
     }
 
     /// The n-th request from now on, counted from 1.
@@ -130,6 +140,18 @@ impl On {
         self
     }
 
+    /// Of these, the ones that could change something.
+    pub fn changing(mut self) -> Self {
+        self.writes_only = true;
+        self
+    }
+
+    /// Of these, the ones that come after a request about secrets and engines that could change something.
+    pub fn after_a_write(mut self) -> Self {
+        self.after_a_write = true;
+        self
+    }
+
     /// Lets the first `n` that match go by.
     pub fn skip(mut self, n: usize) -> Self {
         self.skip = n;
@@ -142,8 +164,9 @@ impl On {
         self
     }
 
-    fn strikes(&mut self, request: &Sent) -> bool {
-        let matches = self.method.is_none_or(|method| request.method == method)
+    fn strikes(&mut self, request: &Sent, written: bool) -> bool {
+        let matches = (written || !self.after_a_write)
+            && self.method.is_none_or(|method| request.method == method)
             && self.target.as_ref().is_none_or(|text| request.target.contains(text))
             && (!self.writes_only || request.is_write());
         if !matches {
@@ -277,9 +300,14 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut client = client;
     while let Some(request) = read_request(&mut reader)? {
         let fault = {
-            shared.requests.lock().unwrap().push(request.clone());
+            let mut requests = shared.requests.lock().unwrap();
+            let written = requests.iter().any(|earlier| earlier.is_data() && earlier.is_write());
+            requests.push(request.clone());
+            drop(requests);
             let mut faults = shared.faults.lock().unwrap();
-            let fault = faults.iter_mut().find_map(|(on, fault)| on.strikes(&request).then(|| fault.clone()));
+            let fault = faults
+                .iter_mut()
+                .find_map(|(on, fault)| on.strikes(&request, written).then(|| fault.clone()));
             faults.retain(|(on, _)| on.times > 0);
             fault
         };
@@ -348,6 +376,10 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
             Some(Fault::NotJson) => {
                 let page = b"<!DOCTYPE html><title>Sign in</title><p>Please sign in.".to_vec();
                 client.write_all(&Response::new(200, page).with("Content-Type", "text/html").bytes())?;
+            }
+            Some(Fault::Page(status)) => {
+                let page = b"<!DOCTYPE html><title>Not here</title><p>Blocked by the gateway.".to_vec();
+                client.write_all(&Response::new(status, page).with("Content-Type", "text/html").bytes())?;
             }
             Some(Fault::NotHttp) => {
                 client.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n")?;
