@@ -15,7 +15,7 @@ pub mod transit;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::http::Method;
@@ -29,8 +29,10 @@ pub use kv::KvKind;
 pub use leases::{Lease, Leases};
 pub use token::Tokens;
 
-/// Seconds after which a call to Vault is given up, retries included.
+/// How long all requests of one call may take together, retries included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// What a write leaves of that for a look at its outcome, should its answer be lost.
+const READ_BACK: Duration = Duration::from_secs(2);
 
 /// Everything about the Vault at `VAULT_ADDR` that outlives a call. Nothing is sent before the first use.
 pub struct Vault {
@@ -82,7 +84,7 @@ impl Vault {
 
     /// A session for one call. The broker is the only caller.
     pub(crate) fn session(self: &Arc<Self>) -> Session {
-        Session { vault: self.clone(), request_id: Arc::default() }
+        Session { vault: self.clone(), request_id: Arc::default(), ends: Instant::now() + DEADLINE }
     }
 
     fn kind(&self, mount: &str) -> Option<KvKind> {
@@ -161,6 +163,7 @@ pub trait Reads: Endpoint {}
 pub struct Session {
     vault: Arc<Vault>,
     request_id: Arc<Mutex<Option<String>>>,
+    ends: Instant,
 }
 
 impl Session {
@@ -183,7 +186,7 @@ impl Session {
     }
 
     /// Sends a reading request, up to three times when the way to Vault fails, and gives the raw answer:
-    /// status 2xx, 400, 403, 404, 405 or 412.
+    /// status 2xx, 400, 403, 404 or 405.
     ///
     /// # Errors
     /// What stands in the way: token, transport, seal, standby, rate, failure.
@@ -221,6 +224,9 @@ impl Session {
     ) -> Result<Raw, Error> {
         let raw = self.exchange(endpoint, How { content_type, ..WRITE }).await?;
         self.note(&raw);
+        if raw.status < 300 && !raw.is_vaults() {
+            return Err(unknown("what came back is no answer of Vault's"));
+        }
         Ok(raw)
     }
 
@@ -273,17 +279,16 @@ impl Session {
 
     /// 403 means a policy, or a token that no longer holds. Newer servers say which; else one look-up tells.
     pub async fn forbidden(&self, raw: &Raw, path: &str, capabilities: &str) -> Error {
-        let invalid = |raw: &Raw| raw.says("invalid token") || raw.says("bad token");
         // How a policy's refusal is worded; a token that may not even look itself up gets it there, too.
         let policy = |raw: &Raw| raw.says("1 error occurred");
-        let is_invalid = if invalid(raw) || policy(raw) {
-            invalid(raw)
+        let is_invalid = if raw.refuses_token() || policy(raw) {
+            raw.refuses_token()
         } else {
             let looked = self.exchange(&sys::LookupSelf, READ).await;
-            looked.is_ok_and(|looked| invalid(&looked) || (looked.status == 403 && !policy(&looked)))
+            looked.is_ok_and(|looked| looked.refuses_token() || (looked.status == 403 && !policy(&looked)))
         };
         if is_invalid {
-            self.vault.tokens.forget().await;
+            self.vault.tokens.forget();
             return Error::TokenInvalid;
         }
         Error::Forbidden { path: path.to_owned(), capabilities: capabilities.to_owned() }
@@ -298,44 +303,64 @@ impl Session {
     async fn exchange<E: Endpoint>(&self, endpoint: &E, how: How) -> Result<Raw, Error> {
         let internal = |_| Error::Internal { what: "a request does not build" };
         let method: Method = endpoint.method().into();
+        let path = endpoint.path();
         let query = endpoint.query().map_err(internal)?;
         let body = endpoint.body().map_err(internal)?;
-        let within = async {
-            let token = match how.with_token {
-                true => Some(self.vault.tokens.current(&self.vault.transport).await?),
-                false => None,
-            };
-            let request = http::Outgoing {
-                method,
-                path: &endpoint.path(),
-                query,
-                body,
-                content_type: how.content_type,
-                wrap_seconds: how.wrap_seconds,
-                token: token.as_ref(),
-            };
-            self.vault.transport.send(request, how.retry).await
+        let (tokens, transport) = (&self.vault.tokens, &self.vault.transport);
+        let outgoing = || http::Outgoing {
+            method: method.clone(),
+            path: &path,
+            query: query.clone(),
+            body: body.clone(),
+            content_type: how.content_type,
+            wrap_seconds: how.wrap_seconds,
+            token: None,
         };
-        match tokio::time::timeout(DEADLINE, within).await {
+        let late = || Error::VaultTimeout { seconds: DEADLINE.as_secs() };
+        let ends = if how.retry { self.ends } else { self.ends - READ_BACK };
+        let left = || ends.saturating_duration_since(Instant::now());
+
+        // Until the request itself is sent, a lack of time leaves nothing unknown.
+        let token = match how.with_token {
+            true => Some(tokio::time::timeout(left(), tokens.current(transport)).await.map_err(|_| late())??),
+            false => None,
+        };
+        if left().is_zero() {
+            return Err(late());
+        }
+        let within = async {
+            let raw =
+                transport.send(http::Outgoing { token: token.as_ref(), ..outgoing() }, how.retry).await?;
+            // A token that can be had anew is had anew, once; a read can be repeated.
+            if how.retry
+                && raw.status == 403
+                && raw.refuses_token()
+                && let Some(stale) = &token
+                && let Some(fresh) = tokens.instead_of(stale, transport).await?
+            {
+                let again = http::Outgoing { token: Some(&fresh), ..outgoing() };
+                return transport.send(again, how.retry).await;
+            }
+            Ok(raw)
+        };
+        match tokio::time::timeout(left(), within).await {
             Ok(answer) => {
                 if how.with_token && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
-                    self.vault.tokens.watch(&self.vault);
+                    tokens.watch(&self.vault);
                 }
                 answer
             }
-            Err(_) if how.retry => {
-                self.vault.transport.failed();
-                Err(Error::VaultTimeout { seconds: DEADLINE.as_secs() })
-            }
             Err(_) => {
-                self.vault.transport.failed();
-                Err(Error::OutcomeUnknown {
-                    fault: format!("Vault did not answer within {} s", DEADLINE.as_secs()),
-                    read_back: "".into(),
-                })
+                transport.failed();
+                Err(if how.retry { late() } else { unknown("Vault did not answer in time") })
             }
         }
     }
+}
+
+/// The request may have taken effect. Whoever knows what to look at adds what a look shows.
+fn unknown(fault: &str) -> Error {
+    Error::OutcomeUnknown { fault: fault.to_owned(), read_back: "".into() }
 }
 
 fn mount_missing(path: &str) -> Error {

@@ -192,7 +192,7 @@ impl Operation for Logout {
 
     async fn run(_: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         granted.session().write(&RevokeSelf, "\"update\"").await?;
-        granted.session().vault().tokens().forget().await;
+        granted.session().vault().tokens().forget();
         Ok(LogoutOutput {
             revoked: true,
             clean_up: vec![

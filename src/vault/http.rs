@@ -128,8 +128,7 @@ impl Raw {
     /// `vault_answer` when it is none.
     pub fn envelope<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Error> {
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        serde_json::from_slice(body)
-            .map_err(|_| Error::VaultAnswer { fault: "its body does not have the expected shape" })
+        object(body).ok_or(Error::VaultAnswer { fault: "its body does not have the expected shape" })
     }
 
     /// The body as a JSON object without Vault's envelope (health, seal status).
@@ -155,8 +154,20 @@ impl Raw {
         self.messages().warnings.is_some_and(|list| !list.is_empty())
     }
 
+    /// True when Vault says that it does not know the token, rather than that a policy forbids.
+    #[must_use]
+    pub fn refuses_token(&self) -> bool {
+        self.says("invalid token") || self.says("bad token")
+    }
+
+    /// False for a body that Vault would not send: a proxy's page, say.
+    #[must_use]
+    pub fn is_vaults(&self) -> bool {
+        self.body.is_empty() || object::<Messages>(&self.body).is_some()
+    }
+
     fn messages(&self) -> Messages {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        object(&self.body).unwrap_or_default()
     }
 
     /// A short text for a refusal, from a fixed list: Vault's own words can quote what was sent.
@@ -192,6 +203,7 @@ pub fn hint_of(text: &str) -> &'static str {
         ("max_versions", ": the version limit"),
         ("lease is not renewable", ": the lease is not renewable"),
         ("quota", ": a quota of Vault's"),
+        ("required index state", ": this node has not caught up with the others; call again"),
         ("encryption key not found", ": there is no such key"),
         ("signing key not found", ": there is no such key"),
         ("version is too new", ": the key has no such version"),
@@ -217,6 +229,11 @@ pub fn hint_of(text: &str) -> &'static str {
         ("hash algorithm", ": the hash algorithm does not fit the key"),
     ];
     KNOWN.iter().find(|(known, _)| text.contains(known)).map_or("", |(_, hint)| hint)
+}
+
+/// A JSON object's content. serde would take a list for a struct as well.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 impl Drop for Raw {
@@ -296,10 +313,13 @@ impl Transport {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn is_open(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= BREAKER_FAILURES
+            && self.now_ms().saturating_sub(self.opened_at_ms.load(Ordering::Relaxed)) < BREAKER_OPEN_MS
+    }
+
     fn check_breaker(&self) -> Result<(), Error> {
-        let open = self.failures.load(Ordering::Relaxed) >= BREAKER_FAILURES
-            && self.now_ms().saturating_sub(self.opened_at_ms.load(Ordering::Relaxed)) < BREAKER_OPEN_MS;
-        if open {
+        if self.is_open() {
             Err(self.unreachable("several requests in a row failed, so none is sent for 2 s"))
         } else {
             Ok(())
@@ -313,7 +333,7 @@ impl Transport {
     /// Sends a request. A read is tried up to three times; anything else exactly once.
     ///
     /// # Errors
-    /// What stands between here and an answer with status 2xx, 400, 403, 404, 405 or 412. For anything
+    /// What stands between here and an answer with status 2xx, 400, 403, 404 or 405. For anything
     /// but a read, `OutcomeUnknown` when the request may have taken effect.
     pub async fn send(&self, outgoing: Outgoing<'_>, retry: bool) -> Result<Raw, Error> {
         self.check_breaker()?;
@@ -338,7 +358,7 @@ impl Transport {
                     failure.error
                 });
             }
-            if !failure.worth_retrying || attempt == 2 {
+            if !failure.worth_retrying || attempt == 2 || self.is_open() {
                 return Err(failure.error);
             }
             attempt += 1;
@@ -378,7 +398,17 @@ impl Transport {
         }
         let raw = Raw { status, body };
         match status {
-            200..=299 | 400 | 403 | 404 | 405 | 412 => Ok(raw),
+            // What a page of somebody else's says about a path or a policy is not Vault's word.
+            400..=499 if !raw.is_vaults() => Err(Failure::refused(
+                Error::VaultAnswer { fault: "a page that is not Vault's, under an error's status" },
+                "not Vault's answer",
+            )),
+            200..=299 | 400 | 403 | 404 | 405 => Ok(raw),
+            // The node has not caught up with what another one wrote.
+            412 => Err(Failure {
+                worth_retrying: true,
+                ..Failure::refused(Error::VaultRejected { status, hint: raw.hint() }, "behind")
+            }),
             300..=399 => Err(Failure::refused(Error::VaultStandby, "the node redirects")),
             429 => {
                 let remedy = match retry_after {
@@ -439,14 +469,7 @@ impl Transport {
     fn transport_failure(&self, error: &reqwest::Error) -> Failure {
         let address = || self.address.clone();
         // The text of a TLS fault lies deep in the chain and holds no secret; the URL is left out.
-        let mut causes = std::iter::successors(std::error::Error::source(error), |inner| inner.source());
-        let tls = causes.find_map(|cause| {
-            cause.downcast_ref::<rustls::Error>().or_else(|| {
-                cause
-                    .downcast_ref::<std::io::Error>()
-                    .and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>())
-            })
-        });
+        let tls = tls_fault(error);
         if let Some(fault) = tls {
             let fault = crate::names::shown(&fault.to_string(), 200).into();
             return Failure {
@@ -466,6 +489,19 @@ impl Transport {
             "the connection broke off",
             self.unreachable("the connection broke off before an answer"),
         )
+    }
+}
+
+/// The TLS fault in a chain of causes. It may sit in an I/O error that sits in another one, and `source` skips
+/// what an I/O error wraps.
+fn tls_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(fault) = error.downcast_ref::<rustls::Error>() {
+        return Some(fault);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped {
+        Some(inner) => tls_fault(inner),
+        None => error.source().and_then(tls_fault),
     }
 }
 

@@ -233,7 +233,7 @@ impl<'a> KvReader<'a> {
         let raw = self.session.read_raw(&request).await?;
         match raw.status {
             200 => {
-                let data: Content = raw.envelope()?.data.ok_or(Error::NotFound)?;
+                let data: Content = raw.envelope()?.data.ok_or(NO_DATA)?;
                 self.session.vault().learn(self.mount, KvKind::V2);
                 let Some(content) = data.data else { return Err(gone(&data.metadata)) };
                 Ok(KvRead {
@@ -375,7 +375,7 @@ impl<'a> KvReader<'a> {
         }
         let answer = self.session.parse::<KvMetadata>(raw, &request.path(), "\"read\"").await?;
         self.session.vault().learn(self.mount, KvKind::V2);
-        answer.data.ok_or(Error::NotFound)
+        answer.data.ok_or(NO_DATA)
     }
 
     /// The state that a preview is made from. A token that may not read the content may still read the
@@ -428,16 +428,26 @@ impl<'a> KvWriter<'a> {
     ) -> Result<WrittenVersion, Error> {
         if self.kind() == Some(KvKind::V1) {
             let request = WriteV1 { mount: self.mount.into(), path: path.into(), data };
-            let raw = self.session.write_raw(&request, None).await?;
+            let raw = match self.session.write_raw(&request, None).await {
+                Err(Error::OutcomeUnknown { fault, .. }) => {
+                    return Err(self.read_back(path, None, Some(&request.data), fault).await);
+                }
+                other => other?,
+            };
             self.session.parse::<Value>(raw, &request.path(), "\"create\", \"update\"").await?;
             return Ok(WrittenVersion::default());
         }
         let request =
             WriteData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
-        match self.session.write_raw(&request, None).await {
+        let written = match self.session.write_raw(&request, None).await {
             Ok(raw) => self.written(raw, &request.path(), "\"create\", \"update\"").await,
-            Err(Error::OutcomeUnknown { fault, .. }) => Err(self.read_back(path, cas, fault).await),
             Err(other) => Err(other),
+        };
+        match written {
+            Err(Error::OutcomeUnknown { fault, .. }) => {
+                Err(self.read_back(path, cas, Some(&request.data), fault).await)
+            }
+            other => other,
         }
     }
 
@@ -454,10 +464,13 @@ impl<'a> KvWriter<'a> {
         self.refuse_v1("patching")?;
         let request =
             PatchData { mount: self.mount.into(), path: path.into(), data, options: Options { cas } };
-        match self.session.write_raw(&request, Some("application/merge-patch+json")).await {
+        let written = match self.session.write_raw(&request, Some("application/merge-patch+json")).await {
             Ok(raw) => self.written(raw, &request.path(), "\"patch\"").await,
-            Err(Error::OutcomeUnknown { fault, .. }) => Err(self.read_back(path, cas, fault).await),
             Err(other) => Err(other),
+        };
+        match written {
+            Err(Error::OutcomeUnknown { fault, .. }) => Err(self.read_back(path, cas, None, fault).await),
+            other => other,
         }
     }
 
@@ -471,18 +484,18 @@ impl<'a> KvWriter<'a> {
                 return Err(Error::UnsupportedOnKvV1 { what: "deleting single versions" });
             }
             let request = DeleteSecretRequest { mount: self.mount.into(), path: path.into() };
-            return self.done(&request, "\"delete\"").await;
+            return self.done(&request, "\"delete\"", path, &[]).await;
         }
         if versions.is_empty() {
             let request = DeleteLatestSecretVersionRequest { mount: self.mount.into(), path: path.into() };
-            return self.done(&request, "\"delete\"").await;
+            return self.done(&request, "\"delete\"", path, &[]).await;
         }
         let request = DeleteSecretVersionsRequest {
             mount: self.mount.into(),
             path: path.into(),
             versions: versions.to_vec(),
         };
-        self.done(&request, "\"update\"").await
+        self.done(&request, "\"update\"", path, versions).await
     }
 
     /// Brings deleted versions back.
@@ -496,7 +509,7 @@ impl<'a> KvWriter<'a> {
             path: path.into(),
             versions: versions.to_vec(),
         };
-        self.done(&request, "\"update\"").await
+        self.done(&request, "\"update\"", path, versions).await
     }
 
     /// Removes the content of versions for good.
@@ -510,12 +523,24 @@ impl<'a> KvWriter<'a> {
             path: path.into(),
             versions: versions.to_vec(),
         };
-        self.done(&request, "\"update\"").await
+        self.done(&request, "\"update\"", path, versions).await
     }
 
-    async fn done<E: Endpoint>(&self, request: &E, capabilities: &str) -> Result<(), Error> {
-        let raw = self.session.write_raw(request, None).await?;
-        self.session.parse::<Value>(raw, &request.path(), capabilities).await.map(|_| ())
+    async fn done<E: Endpoint>(
+        &self,
+        request: &E,
+        capabilities: &str,
+        path: &str,
+        versions: &[u64],
+    ) -> Result<(), Error> {
+        match self.session.write_raw(request, None).await {
+            Ok(raw) => self.session.parse::<Value>(raw, &request.path(), capabilities).await.map(|_| ()),
+            Err(Error::OutcomeUnknown { fault, .. }) => {
+                let read_back = self.state_afterwards(path, versions).await.into();
+                Err(Error::OutcomeUnknown { fault, read_back })
+            }
+            Err(other) => Err(other),
+        }
     }
 
     async fn written(
@@ -524,31 +549,99 @@ impl<'a> KvWriter<'a> {
         path: &str,
         capabilities: &str,
     ) -> Result<WrittenVersion, Error> {
-        let envelope = self.session.parse::<WrittenVersion>(raw, path, capabilities).await?;
+        let envelope = match self.session.parse::<WrittenVersion>(raw, path, capabilities).await {
+            Err(Error::VaultAnswer { fault }) => return Err(super::unknown(fault)),
+            other => other?,
+        };
+        let written = envelope.data.ok_or_else(|| super::unknown("the answer names no version"))?;
         self.session.vault().learn(self.mount, KvKind::V2);
-        envelope.data.ok_or(Error::VaultAnswer { fault: "a write without a version" })
+        Ok(written)
     }
 
-    /// After a write whose answer was lost: what a look at the secret tells.
-    async fn read_back(&self, path: &str, cas: Option<u64>, fault: String) -> Error {
-        let look = tokio::time::timeout(std::time::Duration::from_secs(3), self.metadata(path)).await;
-        let read_back = match (look, cas) {
-            (Ok(Ok(metadata)), Some(cas)) if metadata.current_version > cas => format!(
+    /// After a write whose answer was lost: what a look at the secret tells. The content decides, where the
+    /// whole was written and the token may read it.
+    async fn read_back(
+        &self,
+        path: &str,
+        cas: Option<u64>,
+        whole: Option<&Map<String, Value>>,
+        fault: String,
+    ) -> Error {
+        if let Some(whole) = whole
+            && let Ok(read) = self.read(path, None).await
+            && same_content(read.data.expose(), whole)
+        {
+            let of = read.version.map(|version| format!(" as version {version}")).unwrap_or_default();
+            let read_back = format!("A read afterwards shows exactly this content{of}.").into();
+            return Error::OutcomeUnknown { fault, read_back };
+        }
+        let read_back = match (self.metadata(path).await, cas) {
+            (Ok(metadata), Some(cas)) if metadata.current_version > cas => format!(
                 "A read afterwards shows version {}, so a write has arrived since the preview of version {cas}; it is probably this one.",
                 metadata.current_version
             ),
-            (Ok(Ok(metadata)), _) => format!(
+            (Ok(metadata), _) => format!(
                 "A read afterwards shows version {}; the write may still arrive.",
                 metadata.current_version
             ),
-            (Ok(Err(Error::NotFound)), _) => {
+            (Err(Error::NotFound), _) => {
                 "A read afterwards shows nothing there; the write may still arrive.".to_owned()
+            }
+            (Err(Error::UnsupportedOnKvV1 { .. }), _) => {
+                "A read afterwards shows another content, or none; the write may still arrive.".to_owned()
             }
             _ => "A read afterwards was not possible.".to_owned(),
         };
         Error::OutcomeUnknown { fault, read_back: read_back.into() }
     }
+
+    /// After a change of versions whose answer was lost: their state.
+    async fn state_afterwards(&self, path: &str, versions: &[u64]) -> String {
+        if self.kind() == Some(KvKind::V1) {
+            return match self.read(path, None).await {
+                Ok(_) => {
+                    "A read afterwards shows the secret still there; the request may still arrive.".into()
+                }
+                Err(Error::NotFound) => "A read afterwards shows nothing there.".into(),
+                Err(_) => "A read afterwards was not possible.".into(),
+            };
+        }
+        let Ok(metadata) = self.metadata(path).await else {
+            return "A read afterwards was not possible.".to_owned();
+        };
+        let newest = [metadata.current_version];
+        let named = if versions.is_empty() { &newest } else { versions };
+        let state = |version: &u64| {
+            let state = match metadata.versions.get(&version.to_string()) {
+                Some(info) if info.destroyed => "destroyed",
+                Some(info) if !info.deletion_time.is_empty() => "deleted",
+                Some(_) => "there",
+                None => "gone",
+            };
+            format!("version {version} is {state}")
+        };
+        let states: Vec<_> = named.iter().map(state).collect();
+        format!("A read afterwards shows: {}; the request may still arrive.", states.join(", "))
+    }
 }
+
+/// Equal as Vault keeps it: it may write a number in another way.
+fn same_content(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    fn same(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+            }
+            (Value::Object(a), Value::Object(b)) => same_content(a, b),
+            (a, b) => a == b,
+        }
+    }
+    a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+}
+
+/// Success without what was asked for.
+const NO_DATA: Error = Error::VaultAnswer { fault: "it says success and holds no data" };
 
 #[derive(Deserialize)]
 struct Content {
@@ -578,7 +671,7 @@ fn gone(metadata: &ContentMetadata) -> Error {
 }
 
 fn v1_read(raw: &super::Raw) -> Result<KvRead, Error> {
-    let data: Map<String, Value> = raw.envelope()?.data.ok_or(Error::NotFound)?;
+    let data: Map<String, Value> = raw.envelope()?.data.ok_or(NO_DATA)?;
     Ok(KvRead {
         data: SecretData::new(data),
         version: None,
@@ -594,5 +687,5 @@ struct Names {
 }
 
 fn names(raw: &super::Raw) -> Result<Vec<String>, Error> {
-    Ok(raw.envelope::<Names>()?.data.map(|names| names.keys).unwrap_or_default())
+    Ok(raw.envelope::<Names>()?.data.ok_or(NO_DATA)?.keys)
 }

@@ -38,6 +38,12 @@ pub struct TokenInfo {
     /// True when it can be renewed.
     #[serde(default)]
     pub renewable: bool,
+    /// Seconds that it was made for.
+    #[serde(default)]
+    pub creation_ttl: u64,
+    /// Seconds that each renewal of a periodic token gives; 0 for any other.
+    #[serde(default)]
+    pub period: u64,
 }
 
 /// `POST auth/token/renew-self`.

@@ -5,10 +5,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,6 +13,7 @@ use ::http::Method;
 use rustify::Endpoint;
 use rustify_derive::Endpoint;
 use serde::{Deserialize, Serialize};
+use tokio::task::AbortHandle;
 
 use super::{Transport, Vault, http::Outgoing, sys};
 use crate::{
@@ -49,7 +47,7 @@ enum Origin {
 #[derive(Default)]
 struct State {
     token: Option<SecretText>,
-    /// When the token ends, as far as known.
+    /// When the token ends, where that is known and nothing here can put it off.
     ends: Option<Instant>,
 }
 
@@ -58,7 +56,7 @@ pub struct Tokens {
     origin: Origin,
     state: Mutex<State>,
     login: tokio::sync::Mutex<()>,
-    watched: AtomicBool,
+    watcher: Mutex<Option<AbortHandle>>,
 }
 
 /// A token with less life left than this is spoken of.
@@ -83,7 +81,7 @@ impl Tokens {
             origin,
             state: Mutex::new(State { token, ends: None }),
             login: tokio::sync::Mutex::new(()),
-            watched: AtomicBool::new(false),
+            watcher: Mutex::new(None),
         })
     }
 
@@ -103,43 +101,55 @@ impl Tokens {
         if let Some(token) = self.state().token.clone() {
             return Ok(token);
         }
-        let (token, ends) = match &self.origin {
+        let token = match &self.origin {
             Origin::AppRole { role_id, secret_id } => approle(transport, role_id, secret_id).await?,
             Origin::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|_| Error::TokenMissing)?;
-                (
-                    SecretText::parse(text.trim())
-                        .ok()
-                        .filter(|token| !token.expose().is_empty())
-                        .ok_or(Error::TokenMissing)?,
-                    None,
-                )
+                SecretText::parse(text.trim())
+                    .ok()
+                    .filter(|token| !token.expose().is_empty())
+                    .ok_or(Error::TokenMissing)?
             }
             Origin::Given => return Err(Error::TokenInvalid),
             Origin::None => return Err(Error::TokenMissing),
         };
-        let mut state = self.state();
-        state.token = Some(token.clone());
-        state.ends = ends;
+        self.state().token = Some(token.clone());
         Ok(token)
     }
 
     /// Called when Vault no longer accepts the token: one that can be had anew is dropped, a given one is
     /// kept, so that each call goes on saying what is wrong.
-    pub async fn forget(&self) {
+    pub fn forget(&self) {
         if matches!(self.origin, Origin::AppRole { .. } | Origin::File(_)) {
-            let mut state = self.state();
-            state.token = None;
-            state.ends = None;
+            *self.state() = State::default();
+            self.unwatch();
+        }
+    }
+
+    /// Another token in place of one that Vault no longer accepts, where there is one to be had.
+    ///
+    /// # Errors
+    /// What a login said.
+    pub async fn instead_of(
+        &self,
+        stale: &SecretText,
+        transport: &Transport,
+    ) -> Result<Option<SecretText>, Error> {
+        // Another call may have been quicker.
+        if self.state().token.as_ref().is_some_and(|token| token.expose() == stale.expose()) {
+            self.forget();
+        }
+        match self.current(transport).await {
+            Ok(token) if token.expose() != stale.expose() => Ok(Some(token)),
+            Ok(_) | Err(Error::TokenMissing | Error::TokenInvalid) => Ok(None),
+            Err(other) => Err(other),
         }
     }
 
     /// Puts another token in place, as a new login hands it over.
     pub fn replace(&self, token: SecretText) {
-        let mut state = self.state();
-        state.token = Some(token);
-        state.ends = None;
-        self.watched.store(false, Ordering::Relaxed);
+        *self.state() = State { token: Some(token), ends: None };
+        self.unwatch();
     }
 
     /// Seconds left, where known and few.
@@ -151,11 +161,12 @@ impl Tokens {
 
     /// After the first answer: looks the token up and renews it from then on, in the background.
     pub fn watch(&self, vault: &Arc<Vault>) {
-        if self.watched.swap(true, Ordering::Relaxed) {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if watcher.is_some() {
             return;
         }
         let weak = Arc::downgrade(vault);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 let Some(vault) = weak.upgrade() else { return };
                 let Some(pause) = vault.tokens.look_and_renew(&vault).await else { return };
@@ -163,6 +174,15 @@ impl Tokens {
                 tokio::time::sleep(pause).await;
             }
         });
+        *watcher = Some(task.abort_handle());
+    }
+
+    /// The next answer begins a new watch, over the token that is then in place.
+    fn unwatch(&self) {
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher {
+            watcher.abort();
+        }
     }
 
     /// One round: how long until the next, or nothing when the token does not end or is gone.
@@ -173,31 +193,31 @@ impl Tokens {
             Err(Error::Forbidden { .. } | Error::TokenInvalid | Error::TokenMissing) => return None,
             Err(_) => return Some(Duration::from_secs(30)),
         };
-        if info.ttl == 0 {
+        if info.ttl == 0 && info.expire_time.is_none() {
             self.state().ends = None;
             return None;
         }
         let ttl = Duration::from_secs(info.ttl);
-        self.state().ends = Some(Instant::now() + ttl);
-        if !info.renewable {
-            // Looked at again when two thirds are gone, so that the warning is about the real end.
-            return Some((ttl * 2 / 3).max(Duration::from_secs(5)));
-        }
-        let left_after = match session.write(&sys::RenewSelf, "\"update\"").await {
-            Ok(envelope) => envelope.auth.map_or(info.ttl, |auth| auth.lease_duration),
-            Err(_) => info.ttl,
+        let renewed = match info.renewable {
+            true => session.write(&sys::RenewSelf, "\"update\"").await.ok(),
+            false => None,
         };
-        let ttl = Duration::from_secs(left_after);
-        self.state().ends = Some(Instant::now() + ttl);
-        Some((ttl * 2 / 3).max(Duration::from_secs(1)))
+        let (left, put_off) = match renewed.and_then(|envelope| envelope.auth) {
+            // Less than a whole life is Vault's way of saying that the last one has begun.
+            Some(auth) => {
+                let whole = if info.period > 0 { info.period } else { info.creation_ttl };
+                (Duration::from_secs(auth.lease_duration), auth.lease_duration + 1 >= whole)
+            }
+            None => (ttl, false),
+        };
+        // A role logs in anew by itself.
+        let for_good = !put_off && !matches!(self.origin, Origin::AppRole { .. });
+        self.state().ends = for_good.then(|| Instant::now() + left);
+        Some((left * 2 / 3).max(Duration::from_secs(1)))
     }
 }
 
-async fn approle(
-    transport: &Transport,
-    role_id: &str,
-    secret_id: &SecretText,
-) -> Result<(SecretText, Option<Instant>), Error> {
+async fn approle(transport: &Transport, role_id: &str, secret_id: &SecretText) -> Result<SecretText, Error> {
     let login = AppRoleLogin { role_id: role_id.to_owned(), secret_id: secret_id.expose().to_owned() };
     let body = login.body().map_err(|_| Error::Internal { what: "a login does not build" })?;
     let path = login.path();
@@ -228,8 +248,5 @@ async fn approle(
         .envelope::<serde_json::Value>()?
         .auth
         .ok_or(Error::VaultAnswer { fault: "a login without a token" })?;
-    let token = SecretText::parse(&auth.client_token)
-        .map_err(|_| Error::VaultAnswer { fault: "a login without a token" })?;
-    let ends = (auth.lease_duration > 0).then(|| Instant::now() + Duration::from_secs(auth.lease_duration));
-    Ok((token, ends))
+    SecretText::parse(&auth.client_token).map_err(|_| Error::VaultAnswer { fault: "a login without a token" })
 }

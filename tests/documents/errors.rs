@@ -52,7 +52,9 @@ pub(crate) fn samples() -> Vec<Error> {
             "VAULT_ADDR",
             "expected http://host:port or https://host:port, without a path or credentials.",
         ),
-        Error::FileRefused { fault: "there is a file of that name already, and it is never overwritten".into() },
+        Error::FileRefused {
+            fault: "there is a file of that name already, and it is never overwritten".into(),
+        },
         Error::LeaseUnknown,
         Error::ShuttingDown,
         Error::Internal { what: "no randomness" },
