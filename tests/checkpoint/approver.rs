@@ -168,6 +168,7 @@ fn a_question_that_is_withdrawn_leaves_the_terminal() {
     assert_recorded(&client, &["CONFIRMATION_REQUIRED", "ABORTED"], "cancelled");
     // A word that waits for its Enter is not the answer to the next one.
     terminal.type_text("yes");
+    std::thread::sleep(Duration::from_millis(200));
     let next = client.start_call("kv_write", write());
     wait_for_prompt(&terminal, 2);
     terminal.type_line("");

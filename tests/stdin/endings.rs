@@ -238,6 +238,9 @@ fn a_client_that_never_reads_cannot_keep_the_process() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, "{}", initialize(1)).unwrap();
+        // The last thing that it reads; from here on the pipe fills.
+        let mut stdout = BufReader::with_capacity(64, child.stdout.take().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
         let list = json!({"jsonrpc": "2.0", "id": 0, "method": "tools/list"});
         for id in 0..50 {
             let mut list = list.clone();
