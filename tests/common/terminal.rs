@@ -172,9 +172,15 @@ impl Terminal {
                 child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
             }),
             Kind::Tmux { .. } => wait_until("the end of the program in tmux", PATIENCE, || {
-                let state = self.tmux(&["display-message", "-p", "#{pane_dead} #{pane_dead_status}"]);
-                let (dead, status) = state.trim().split_once(' ').unwrap_or((state.trim(), ""));
-                (dead == "1").then(|| status.parse().unwrap_or(-1))
+                // tmux knows of the closed terminal a moment before it knows how the program ended.
+                let format = "#{pane_dead} #{pane_dead_status} #{pane_dead_signal}";
+                let state = self.tmux(&["display-message", "-p", format]);
+                let mut words = state.trim_end_matches('\n').split(' ');
+                match (words.next(), words.next().unwrap_or(""), words.next().unwrap_or("")) {
+                    (Some("1"), "", "") => None,
+                    (Some("1"), status, _) => Some(status.parse().unwrap_or(-1)),
+                    _ => None,
+                }
             }),
         }
     }
