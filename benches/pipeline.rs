@@ -134,7 +134,7 @@ fn broker(c: &mut Criterion) {
             let outcome = broker.call(write, arguments.clone(), &caller, None).await.unwrap();
             let Outcome::Ask(question) = outcome else { panic!("nobody was asked") };
             // At most three may be open; this is the second record of the two.
-            broker.close(write, &caller, &question.ticket, Closed::Cancelled, Channel::Client)
+            broker.close(&caller, &question.ticket, Closed::Cancelled, Channel::Client)
         });
     });
     group.finish();

@@ -116,9 +116,16 @@ pub struct Broker {
     vault: Arc<Vault>,
     audit: Audit,
     limiter: Limiter,
-    tickets: Tickets<(&'static Op, Caller)>,
+    tickets: Tickets<Asked>,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
     changes: tokio::sync::broadcast::Sender<Changed>,
+}
+
+/// What a record about a question needs to know of the call.
+struct Asked {
+    op: &'static Op,
+    caller: Caller,
+    target: Target,
 }
 
 /// A call on its way through the pipeline.
@@ -303,30 +310,26 @@ impl Broker {
         channel: Channel,
         delegate: Option<Arc<dyn Delegate>>,
     ) -> Result<Approved, Error> {
-        let unknown = || Passing { op, caller, id: ticket.as_str().to_owned(), target: Target::named("-") };
-        let approved = match self.tickets.redeem(ticket, &caller.subject, channel, delegate) {
-            Ok(approved) => approved,
-            Err(error) => return Err(self.refuse(&unknown(), Action::Refused, error)),
+        let (approved, asked) = match self.tickets.redeem(ticket, &caller.subject, channel, delegate) {
+            Ok(redeemed) => redeemed,
+            Err(error) => {
+                let unknown =
+                    Passing { op, caller, id: ticket.as_str().to_owned(), target: Target::named("-") };
+                return Err(self.refuse(&unknown, Action::Refused, error));
+            }
         };
-        let passing = Passing { id: approved.call_id.clone(), ..unknown() };
+        let passing = Passing { op: asked.op, caller, id: approved.call_id.clone(), target: asked.target };
         self.record(&passing, Action::Confirmed, None, None, Some(&(channel, ticket.clone())))?;
         Ok(approved)
     }
 
     /// A question that ends without a yes. Gives the error for the caller.
-    pub fn close(
-        &self,
-        op: &'static Op,
-        caller: &Caller,
-        ticket: &TicketId,
-        closed: Closed,
-        channel: Channel,
-    ) -> Error {
+    pub fn close(&self, caller: &Caller, ticket: &TicketId, closed: Closed, channel: Channel) -> Error {
         let error = closed.into_error();
-        let Some(id) = self.tickets.close(ticket, closed == Closed::Declined) else {
+        let Some(ended) = self.tickets.close(ticket, closed == Closed::Declined) else {
             return error;
         };
-        let passing = Passing { op, caller, id, target: Target::named("-") };
+        let passing = Passing { op: ended.call.op, caller, id: ended.call_id, target: ended.call.target };
         match self.record(
             &passing,
             Action::Aborted,
@@ -346,10 +349,10 @@ impl Broker {
     }
 
     /// The end of questions that nobody waits for: a client of 2026-07-28 need not come back with an answer.
-    fn record_lapsed(&self, closed: Closed, lapsed: Vec<Lapsed<(&'static Op, Caller)>>) {
+    fn record_lapsed(&self, closed: Closed, lapsed: Vec<Lapsed<Asked>>) {
         let code = closed.into_error().code();
-        for Lapsed { ticket, call_id, call: (op, caller) } in lapsed {
-            let passing = Passing { op, caller: &caller, id: call_id, target: Target::named("-") };
+        for Lapsed { ticket, call_id, call: Asked { op, caller, target } } in lapsed {
+            let passing = Passing { op, caller: &caller, id: call_id, target };
             let approval = (Channel::Client, ticket);
             if let Err(error) = self.record(&passing, Action::Aborted, Some(code), None, Some(&approval)) {
                 tracing::error!(%error, "the end of a question is not recorded");
@@ -512,7 +515,7 @@ impl Broker {
             digest,
             Shown::of(&preview),
             &passing.id,
-            (passing.op, passing.caller.clone()),
+            Asked { op: passing.op, caller: passing.caller.clone(), target: passing.target.clone() },
         );
         let ticket = match opened {
             Ok(ticket) => ticket,

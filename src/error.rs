@@ -161,7 +161,7 @@ pub enum Error {
     },
     /// Vault's policy refuses.
     #[error(
-        "Forbidden by Vault policy. The token would need: path \"{path}\" {{ capabilities = [{capabilities}] }}"
+        "Forbidden by Vault policy. The token would need: path \"{path}\" {{ capabilities = [{capabilities}] }}. For a write, a person whose own token may do it can run `vault-mcp approve --login token` instead."
     )]
     Forbidden {
         /// API path as a policy names it.

@@ -283,7 +283,7 @@ impl<C> Tickets<C> {
         subject: &Subject,
         channel: Channel,
         delegate: Option<Arc<dyn Delegate>>,
-    ) -> Result<Approved, Error> {
+    ) -> Result<(Approved, C), Error> {
         let mut table = self.table();
         if table.waiting.get(id).is_some_and(|waiting| waiting.subject != *subject) {
             return Err(Error::TicketInvalid { fault: "it belongs to another caller" });
@@ -292,25 +292,26 @@ impl<C> Tickets<C> {
             .waiting
             .remove(id)
             .ok_or(Error::TicketInvalid { fault: "it is unknown, used or expired" })?;
-        Ok(Approved {
+        let approved = Approved {
             ticket: id.clone(),
             digest: waiting.digest,
             shown: waiting.shown,
             channel,
             delegate,
             call_id: waiting.call_id,
-        })
+        };
+        Ok((approved, waiting.call))
     }
 
     /// Closes a question without a yes. A no is remembered for as long as a ticket lives. Gives the
-    /// call's id when the end of the question is not recorded yet.
-    pub(super) fn close(&self, id: &TicketId, declined: bool) -> Option<String> {
+    /// call when the end of the question is not recorded yet.
+    pub(super) fn close(&self, id: &TicketId, declined: bool) -> Option<Lapsed<C>> {
         let mut table = self.table();
         let waiting = table.waiting.remove(id).or_else(|| table.lapsed.remove(id))?;
         if declined {
             table.declined.push((waiting.digest, Instant::now()));
         }
-        Some(waiting.call_id)
+        Some(Lapsed::from((id.clone(), waiting)))
     }
 
     /// True when the ticket could still be redeemed.

@@ -266,7 +266,7 @@ impl Session {
                 Ok(())
             }
             Outcome::Ask(question) => {
-                broker.close(op, &caller, &question.ticket, Closed::Cancelled, Channel::ApproverLogin);
+                broker.close(&caller, &question.ticket, Closed::Cancelled, Channel::ApproverLogin);
                 Err(Error::Elsewhere { code: "target_differs", text: "The same call would touch another path here than at the server. Give both the same KV_MOUNT, KV_ROOT and SERVICES_PATH.".into() })
             }
             Outcome::Done(_) => Err(Error::Internal { what: "a call was not asked about" }),
@@ -304,8 +304,8 @@ impl Session {
 
     /// Records that the same call in this process's own pipeline ends without a yes.
     fn close_own(&self, open: &Open, closed: Closed) {
-        if let (Some(broker), Some((question, caller, op))) = (&self.broker, &open.own) {
-            broker.close(op, caller, &question.ticket, closed, Channel::ApproverLogin);
+        if let (Some(broker), Some((question, caller, _))) = (&self.broker, &open.own) {
+            broker.close(caller, &question.ticket, closed, Channel::ApproverLogin);
         }
     }
 
@@ -384,8 +384,7 @@ impl Session {
                 FromApprover::Done { ticket, output: answer.value }
             }
             Ok(Outcome::Ask(again)) => {
-                let error =
-                    broker.close(op, &caller, &again.ticket, Closed::Cancelled, Channel::ApproverLogin);
+                let error = broker.close(&caller, &again.ticket, Closed::Cancelled, Channel::ApproverLogin);
                 drop(error);
                 say("Not done: it changed since you were asked.");
                 failed(Error::Conflict)

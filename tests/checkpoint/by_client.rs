@@ -380,3 +380,19 @@ fn a_resource_that_cannot_ask_leaves_no_question_behind() {
         assert_eq!(open, ended + 1, "{}", era.version);
     }
 }
+
+#[test]
+fn a_call_that_waits_says_so_to_a_client_that_asks_for_progress() {
+    let scene = Scene::new();
+    let client = scene.client(Era::usual());
+    client.human(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        Answer::yes()
+    });
+    let params = json!({ "name": "kv_write", "arguments": write(), "_meta": { "progressToken": "waiting" } });
+    let result = client.request("tools/call", params).expect("the write is allowed");
+    assert_eq!(result["isError"], false, "{result}");
+    let told = client.wait_for_notification("notifications/progress");
+    assert_eq!(told["params"]["progressToken"], "waiting");
+    assert!(told["params"]["message"].as_str().unwrap().contains("person"), "{told}");
+}

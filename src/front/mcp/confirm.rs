@@ -1,13 +1,14 @@
 //! Carries the broker's question to a human: an attached approver first, else the client's own dialog, in
 //! whichever of the two protocols the client speaks. The model has no part in it.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use rmcp::{
     model::{
         CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
         ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
-        InputResponses, ProtocolVersion, RequestStateCodec, SealOptions, ServerRequest, StringSchema,
+        InputResponses, ProgressNotificationParam, ProtocolVersion, RequestStateCodec, SealOptions,
+        ServerRequest, StringSchema,
     },
     service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError},
 };
@@ -27,6 +28,8 @@ use crate::{
 const QUESTION: &str = "approval";
 /// Name of the one field of the form.
 const FIELD: &str = "answer";
+/// How often a waiting call says so.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// The exact text that is a yes.
 const YES: &str = "yes";
 
@@ -90,7 +93,7 @@ pub(super) async fn ask(
 ) -> Result<Asked, Error> {
     let broker = server.broker();
     let approval = *broker.config().approval;
-    let close = |closed, channel| broker.close(op, caller, &question.ticket, closed, channel);
+    let close = |closed, channel| broker.close(caller, &question.ticket, closed, channel);
 
     if approval != Approval::Client
         && let Some(hub) = server.approvers()
@@ -101,6 +104,7 @@ pub(super) async fn ask(
             decision = hub.ask(&question, op.spec.id, arguments, caller) => decision,
             () = context.ct.cancelled() => Decision::Closed(Closed::Cancelled),
             () = server.ended() => Decision::Closed(Closed::Cancelled),
+            never = keep_telling(context, "Waiting for the person at the approver's terminal") => match never {},
             () = tokio::time::sleep(Duration::from_secs(question.seconds)) => Decision::Closed(Closed::TimedOut),
         };
         let channel = if hub.has_login() { Channel::ApproverLogin } else { Channel::Approver };
@@ -197,7 +201,7 @@ pub(super) fn answered(
     };
     match closed {
         None => broker.approve(op, caller, &ticket, Channel::Client, None),
-        Some(closed) => Err(broker.close(op, caller, &ticket, closed, Channel::Client)),
+        Some(closed) => Err(broker.close(caller, &ticket, closed, Channel::Client)),
     }
 }
 
@@ -216,6 +220,19 @@ fn verdict(result: &ElicitResult) -> Option<Closed> {
 
 fn bound_to(op: &Op, caller: &Caller) -> Vec<u8> {
     format!("{}|{}", op.spec.id, caller.subject).into_bytes()
+}
+
+/// Tells a client that asked for progress that the call still lives: some give up a call that says nothing.
+async fn keep_telling(context: &RequestContext<RoleServer>, message: &'static str) -> Infallible {
+    let Some(token) = context.meta.get_progress_token() else { return std::future::pending().await };
+    let mut seconds = 0.0;
+    loop {
+        let progress = ProgressNotificationParam::new(token.clone(), seconds).with_message(message);
+        // A client that is gone is noticed by the question itself.
+        let _ = context.peer.notify_progress(progress).await;
+        tokio::time::sleep(TELL_EVERY).await;
+        seconds += TELL_EVERY.as_secs_f64();
+    }
 }
 
 async fn elicit(
@@ -242,6 +259,7 @@ async fn elicit(
         }
         () = context.ct.cancelled() => Closed::Cancelled,
         () = server.ended() => return Err(Closed::Cancelled),
+        never = keep_telling(context, "Waiting for a person's answer") => match never {},
         () = tokio::time::sleep(Duration::from_secs(seconds)) => Closed::TimedOut,
     };
     // The dialog would otherwise stay on the screen and collect a yes that no longer counts.
