@@ -49,6 +49,8 @@ pub struct StdioTransport<R, W> {
     in_flight: Arc<InFlight>,
     write: Arc<AsyncMutex<W>>,
     ended: CancellationToken,
+    /// Cancelled when a client that does not read is waited for no longer.
+    given_up: CancellationToken,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTransport<R, W> {
@@ -64,6 +66,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
             in_flight: Arc::default(),
             write: Arc::new(AsyncMutex::new(write)),
             ended,
+            given_up: CancellationToken::new(),
         }
     }
 
@@ -247,13 +250,18 @@ where
         let write = self.write.clone();
         let in_flight = self.in_flight.clone();
         let ended = self.ended.clone();
+        let given_up = self.given_up.clone();
         async move {
             let answered = match &item {
                 JsonRpcMessage::Response(response) => Some(response.id.clone()),
                 JsonRpcMessage::Error(error) => error.id.clone(),
                 _ => None,
             };
-            let outcome = put(&write, &item).await;
+            let outcome = tokio::select! {
+                biased;
+                outcome = put(&write, &item) => outcome,
+                () = given_up.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
+            };
             if let Some(id) = answered {
                 in_flight.sent(&id);
             }
@@ -283,6 +291,7 @@ where
                     self.in_flight.sent(&unheard.id);
                 }
                 self.in_flight.drained().await;
+                self.given_up.cancel();
                 return None;
             }
             if let Some(message) = self.held.take() {
