@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
+use rmcp::{ServiceExt, service::ServerInitializeError};
 use tokio_util::sync::CancellationToken;
 
 use super::{broker, local_caller, runtime};
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     front::{
         approver::Hub,
-        mcp::{McpServer, Tracked, stdio::StdioTransport},
+        mcp::{McpServer, Tracked, stdio::StdioTransport, streams},
     },
     op,
 };
@@ -39,8 +39,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         };
         let leaving = Caller { front: Front::Cli, ..caller.clone() };
         let server = McpServer::new(broker.clone(), caller, approvers, ended.clone())?;
-        let (read, write) = stdio_pipes();
-        let transport = StdioTransport::new(read, write, ended.clone());
+        let transport = StdioTransport::new(streams::input(), streams::output(), ended.clone());
         let server = Tracked::new(server, transport.in_flight());
         let code = match server.serve(transport).await {
             Ok(running) => {
@@ -61,7 +60,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         broker.end();
         Ok(code)
     });
-    // Where standard input is no pipe a thread may still be waiting for a line. It must not be waited for.
+    // Where standard input is neither pipe nor socket a thread may still be waiting for a line. It must not be waited for.
     runtime.shutdown_background();
     code
 }

@@ -7,6 +7,7 @@ mod handler;
 mod prompts;
 mod resources;
 pub mod stdio;
+pub mod streams;
 mod strict_json;
 
 pub use flight::Tracked;
