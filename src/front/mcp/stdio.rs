@@ -10,12 +10,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use rmcp::{
     model::{
-        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, GetMeta,
-        JsonRpcMessage, ProtocolVersion, RequestId,
+        CallToolRequest, ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData,
+        GetMeta, JsonRpcMessage, ProtocolVersion, RequestId,
     },
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
@@ -128,7 +129,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
             return None;
         }
         let message = match strict_json::check(text) {
-            Ok(()) => serde_json::from_slice::<ClientJsonRpcMessage>(text),
+            Ok(()) => message(text),
             Err(Fault::Syntax) => {
                 self.error(
                     None,
@@ -197,6 +198,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
             }
             _ => true,
         }
+    }
+}
+
+/// The message in a line. rmcp finds out what a request is by trying one kind after another; the kind that
+/// nearly every line is gets tried before that.
+fn message(text: &[u8]) -> serde_json::Result<ClientJsonRpcMessage> {
+    match serde_json::from_slice::<JsonRpcMessage<CallToolRequest, IgnoredAny, IgnoredAny>>(text) {
+        Ok(JsonRpcMessage::Request(call)) => Ok(JsonRpcMessage::request(call.request.into(), call.id)),
+        _ => serde_json::from_slice(text),
     }
 }
 
