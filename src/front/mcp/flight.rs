@@ -146,7 +146,9 @@ impl<S: Service<RoleServer>> Service<RoleServer> for Tracked<S> {
         context: RequestContext<RoleServer>,
     ) -> Result<ServerResult, ErrorData> {
         let id = context.id.clone();
-        let result = AssertUnwindSafe(self.service.handle_request(request, context)).catch_unwind().await;
+        // Boxed, because rmcp moves the future that holds this one about: it is several kilobytes.
+        let handling = Box::pin(self.service.handle_request(request, context));
+        let result = AssertUnwindSafe(handling).catch_unwind().await;
         self.in_flight.handled(&id);
         // A panic in one request must not leave its caller waiting for ever.
         result.unwrap_or_else(|_| {
