@@ -36,6 +36,8 @@ pub fn http_client(tls: &Tls) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_rustls()
         .redirect(reqwest::redirect::Policy::none())
+        // What is repeated is decided below; for its own attempts reqwest would copy every request.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
         .connect_timeout(Duration::from_secs(4))
         .pool_idle_timeout(Duration::from_secs(60))
         .no_proxy()
@@ -253,6 +255,8 @@ struct Messages {
 /// The client with its address, namespace and breaker.
 pub struct Transport {
     address: String,
+    /// The address once more, so that its host is not parsed for each request.
+    base: Option<url::Url>,
     namespace: Option<String>,
     tls: Tls,
     client: OnceLock<reqwest::Client>,
@@ -274,6 +278,7 @@ impl Transport {
                 identity: config.vault_client_cert.clone().zip(config.vault_client_key.clone()),
                 skip_verify: *config.vault_skip_verify,
             },
+            base: url::Url::parse(&address).ok(),
             address,
             client: OnceLock::new(),
             failures: AtomicU32::new(0),
@@ -436,7 +441,9 @@ impl Transport {
             expected.push('?');
             expected.push_str(query);
         }
-        let url = url::Url::parse(&expected).map_err(|_| Error::Internal { what: "a URL does not parse" })?;
+        let path = expected.get(self.address.len()..).unwrap_or_default();
+        let url = url::Url::options().base_url(self.base.as_ref()).parse(path);
+        let url = url.map_err(|_| Error::Internal { what: "a URL does not parse" })?;
         if url.as_str() != expected {
             return Err(Error::PathRefused { fault: "it would be sent as another path".into() });
         }
