@@ -25,6 +25,9 @@ pub(super) enum Fault {
 /// # Errors
 /// The first fault.
 pub(super) fn check(line: &[u8]) -> Result<(), Fault> {
+    if names_a_private_key(line) {
+        return Err(Fault::Shape("it holds a name that this program's JSON reader keeps for itself"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(line);
     let outcome = Level(0).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     outcome.map_err(|error| {
@@ -39,6 +42,30 @@ pub(super) fn check(line: &[u8]) -> Result<(), Fault> {
             Fault::Syntax
         }
     })
+}
+
+/// serde_json hands numbers over as objects with a key of this prefix; an object that comes with such a key
+/// would become a number. No number's own text holds it, so the line is searched, escapes resolved.
+fn names_a_private_key(line: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"$serde_json::private::";
+    // Without a colon pair or an escape there is nothing to look closer at.
+    let suspicious = |pair: &[u8]| pair == b"::" || pair == b"\\u";
+    if !line.windows(2).any(suspicious) {
+        return false;
+    }
+    let mut text = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after.strip_prefix(b"u00").filter(|_| byte == b'\\').and_then(|after| {
+            let (digits, after) = after.split_at_checked(2)?;
+            let [byte] = hex::decode(digits).ok()?.try_into().ok()?;
+            Some((byte, after))
+        });
+        let (byte, after) = escaped.unwrap_or((byte, after));
+        text.push(byte);
+        rest = after;
+    }
+    text.windows(PREFIX.len()).any(|window| window == PREFIX)
 }
 
 struct Level(usize);
@@ -112,6 +139,18 @@ mod tests {
             );
         }
         assert_eq!(check(br#"{"a":{"b":1},"b":{"b":1e999,"c":123456789012345678901234567890}}"#), Ok(()));
+    }
+
+    #[test]
+    fn a_key_that_would_become_a_number_is_refused_in_any_spelling() {
+        for line in [
+            r#"{"a":{"$serde_json::private::Number":"12"}}"#,
+            r#"{"a":{"\u0024serde_json\u003a\u003Aprivate::Number":"12"}}"#,
+            r#"{"$serde_json::private::RawValue":"[1,1]"}"#,
+        ] {
+            assert!(matches!(check(line.as_bytes()), Err(Fault::Shape(_))), "{line}");
+        }
+        assert_eq!(check(br#"{"a::b":"x\u0041","b":1.50,"c":"std::fmt"}"#), Ok(()));
     }
 
     #[test]
