@@ -11,7 +11,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{PATIENCE, Vault, wait_until};
@@ -27,6 +27,8 @@ pub struct Sent {
     /// The whole head, from the method to the empty line.
     pub head: Vec<u8>,
     pub body: Vec<u8>,
+    /// When its last byte was there.
+    pub at: SystemTime,
 }
 
 impl Sent {
@@ -454,7 +456,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Sen
     let method = first.next().unwrap_or_default().to_owned();
     let target = first.next().unwrap_or_default().to_owned();
     let headers = headers(lines);
-    let mut sent = Sent { method, target, headers, head, body: Vec::new() };
+    let mut sent = Sent { method, target, headers, head, body: Vec::new(), at: UNIX_EPOCH };
     if let Some(length) = sent.header("content-length").and_then(|length| length.parse().ok()) {
         sent.body = vec![0; length];
         reader.read_exact(&mut sent.body)?;
@@ -472,6 +474,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Sen
             }
         }
     }
+    sent.at = SystemTime::now();
     Ok(Some(sent))
 }
 

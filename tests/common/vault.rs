@@ -63,6 +63,12 @@ pub fn vault() -> &'static Vault {
 }
 
 impl Vault {
+    /// A server that the test itself started, at this address.
+    pub fn at(address: &str, root: &str, kind: Kind) -> Self {
+        let (address, root) = (address.to_owned(), root.to_owned());
+        Self { address, root, kind, keeper: None, server: None, home: None }
+    }
+
     /// A Vault for one test alone, which may seal or kill it.
     pub fn own() -> Self {
         match std::env::var("VAULT_MCP_TEST_VAULT") {
