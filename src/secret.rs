@@ -234,7 +234,10 @@ impl JsonSchema for DisclosedValue {
         "Value".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "object"], "description": "The text, or {masked, type, length} in its place." })
+        json_schema!({
+            "anyOf": [{ "type": "string" }, { "type": "object" }],
+            "description": "The text, or {masked, type, length} in its place."
+        })
     }
 }
 
