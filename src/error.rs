@@ -154,7 +154,9 @@ pub enum Error {
         what: &'static str,
     },
     /// No engine at the mount.
-    #[error("Nothing is mounted at '{mount}', or the token may not know. Check KV_MOUNT and mounts_list.")]
+    #[error(
+        "Nothing is mounted at '{mount}', or the token may not know. Check mounts_list and the setting that names it: KV_MOUNT, TRANSIT_MOUNT, DATABASE_MOUNT, SSH_MOUNT or PKI_MOUNT."
+    )]
     MountNotFound {
         /// Mount path.
         mount: String,

@@ -52,7 +52,9 @@ impl Operation for Roles {
 
     async fn run(_: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let request = ListRoles { mount: granted.place().engines().pki.as_str().to_owned() };
-        let answer = match granted.session().read(&request).await {
+        let raw = granted.session().read_raw(&request).await?;
+        let path = rustify::Endpoint::path(&request);
+        let answer = match granted.session().parse::<Value>(raw, &path, "\"list\"").await {
             Err(Error::NotFound) => return Ok(RolesOutput { roles: Vec::new() }),
             other => other?.data.unwrap_or_default(),
         };

@@ -137,15 +137,19 @@ impl JsonSchema for KeyVersion {
     }
 }
 
-/// One item, or a batch of 1 to 1000: never both.
-fn one_or_many<T>(
-    one: Option<T>,
-    batch: Option<Vec<T>>,
-    name: &'static str,
-) -> Result<(Vec<T>, bool), Error> {
+/// The items that [`check_given`] has seen, and whether they are a batch.
+fn one_or_many<T>(one: Option<T>, batch: Option<Vec<T>>) -> (Vec<T>, bool) {
+    match batch {
+        Some(items) => (items, true),
+        None => (one.into_iter().collect(), false),
+    }
+}
+
+/// One item or a batch of a fitting size is there: found out before anything is recorded as a request.
+fn check_given<T, U>(one: Option<&T>, batch: Option<&Vec<U>>, name: &'static str) -> Result<(), Error> {
     match (one, batch) {
-        (Some(item), None) => Ok((vec![item], false)),
-        (None, Some(items)) if (1..=MAX_BATCH).contains(&items.len()) => Ok((items, true)),
+        (Some(_), None) => Ok(()),
+        (None, Some(items)) if (1..=MAX_BATCH).contains(&items.len()) => Ok(()),
         (None, Some(_)) => Err(Error::input("batch", format!("give 1 to {MAX_BATCH} items"))),
         _ => Err(Error::input(name, format!("give either {name} or batch"))),
     }

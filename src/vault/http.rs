@@ -150,6 +150,16 @@ impl Raw {
         found(&messages.errors) || found(&messages.warnings)
     }
 
+    /// True for an answer to a transit batch that is about its items, whatever the status says.
+    fn is_about_an_item(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Batch {
+            batch_results: Vec<serde::de::IgnoredAny>,
+        }
+        let data = self.envelope::<Batch>().ok().and_then(|envelope| envelope.data);
+        data.is_some_and(|data| !data.batch_results.is_empty()) || self.says("failed to RSA decrypt")
+    }
+
     /// True when Vault's envelope names at least one warning.
     #[must_use]
     pub fn warns(&self) -> bool {
@@ -193,6 +203,9 @@ impl Raw {
     }
 }
 
+/// What Vault says of an ECDSA signature that does not even parse.
+pub(super) const DAMAGED_SIGNATURE: &str = ": the signature is damaged";
+
 /// What a text of Vault's means, in our own words; empty when it is not known.
 #[must_use]
 pub fn hint_of(text: &str) -> &'static str {
@@ -209,9 +222,17 @@ pub fn hint_of(text: &str) -> &'static str {
         ("encryption key not found", ": there is no such key"),
         ("signing key not found", ": there is no such key"),
         ("version is too new", ": the key has no such version"),
+        ("higher than the latest key version", ": the key has no such version"),
+        ("no such key version", ": the key has no such version"),
+        ("key version does not exist", ": the key has no such version"),
         ("disallowed by policy", ": the key's minimum version is newer"),
         ("message authentication failed", ": it was not made with this key and context"),
+        ("RSA decrypt", ": it was not made with this key"),
+        ("message too long for RSA", ": the plaintext is too long for this RSA key"),
         ("invalid ciphertext", ": the ciphertext is damaged"),
+        ("input must be hashed", ": a prehashed input must have the length of its hash"),
+        ("prehashed must be false", ": Ed25519 keys sign the message itself; leave prehashed out"),
+        ("hash_algorithm=none requires", ": hash_algorithm none needs prehashed and pkcs1v15"),
         ("missing 'context'", ": the key is derived and needs a context"),
         ("context", ": the context does not fit"),
         ("unknown role", ": there is no such role"),
@@ -227,7 +248,9 @@ pub fn hint_of(text: &str) -> &'static str {
         ("is not allowed", ": the role does not allow this"),
         ("lease not found", ": the lease has ended"),
         ("does not support", ": this type of key does not support the operation"),
+        ("not supported for key type", ": this type of key does not support the operation"),
         ("unsupported key type", ": this type of key does not support the operation"),
+        ("supplied signature is invalid", DAMAGED_SIGNATURE),
         ("hash algorithm", ": the hash algorithm does not fit the key"),
     ];
     KNOWN.iter().find(|(known, _)| text.contains(known)).map_or("", |(_, hint)| hint)
@@ -425,6 +448,8 @@ impl Transport {
                     ..Failure::refused(Error::VaultRateLimited { remedy }, "rate limited")
                 })
             }
+            // Vault calls an item of a batch that it cannot work out a failure of its own.
+            500 if raw.is_about_an_item() => Ok(raw),
             503 if raw.says("sealed") => Err(Failure::refused(Error::VaultSealed, "sealed")),
             500.. => Err(Failure::broken(
                 format!("Vault answered with status {status}"),

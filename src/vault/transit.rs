@@ -3,15 +3,25 @@
 //!
 //! Source: Vault API page "Transit secrets engine".
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use rustify::Endpoint;
 use rustify_derive::Endpoint;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Raw, Reads, Session, http::hint_of};
+use super::{
+    Raw, Reads, Session,
+    http::{DAMAGED_SIGNATURE, hint_of},
+};
 use crate::error::Error;
+
+/// For how long it is remembered what kind of key a name stands for: keys are deleted and made anew.
+const KIND_HOLDS: Duration = Duration::from_secs(30);
 
 /// What does not change over a key's life.
 #[derive(Debug, Clone)]
@@ -20,6 +30,7 @@ pub struct KeyKind {
     pub kind: String,
     /// True when each context has a key of its own.
     pub derived: bool,
+    seen: Instant,
 }
 
 /// A key as `GET transit/keys/{name}` shows it.
@@ -74,6 +85,7 @@ struct Batch {
     marshaling_algorithm: Option<&'static str>,
     salt_length: Option<&'static str>,
     prehashed: Option<bool>,
+    key_version: Option<u64>,
 }
 impl Reads for Batch {}
 
@@ -100,10 +112,18 @@ pub struct Scheme {
     pub salt_length: Option<&'static str>,
     /// The input is a digest already.
     pub prehashed: bool,
+    /// The version that signs. Encryption takes it from each item, signing from the request alone.
+    pub key_version: Option<u64>,
 }
 
 /// Strings that one request may hold (OpenBao's limit), less some room for the rest of the body.
 const MAX_STRINGS: usize = 990;
+
+/// What came of each item, in order.
+type Items = Vec<Result<Map<String, Value>, &'static str>>;
+
+/// The only fault over which Vault gives up a whole request.
+const SPOILT: &str = "it was not made with this key";
 
 /// The transit engine at a mount.
 #[derive(Clone, Copy)]
@@ -125,11 +145,14 @@ impl<'a> Transit<'a> {
     pub async fn kind(&self, name: &str) -> Result<KeyKind, Error> {
         let id = format!("{}/{name}", self.mount);
         let keys = &self.session.vault().transit_keys;
-        if let Some(kind) = keys.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+        if let Some(kind) = keys.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
+            && kind.seen.elapsed() < KIND_HOLDS
+        {
             return Ok(kind.clone());
         }
+        let seen = Instant::now();
         let info = self.key(name).await?;
-        let kind = KeyKind { kind: info.kind, derived: info.derived };
+        let kind = KeyKind { kind: info.kind, derived: info.derived, seen };
         keys.lock().unwrap_or_else(PoisonError::into_inner).insert(id, kind.clone());
         Ok(kind)
     }
@@ -154,7 +177,9 @@ impl<'a> Transit<'a> {
     /// # Errors
     /// What stands in the way.
     pub async fn keys(&self) -> Result<Vec<String>, Error> {
-        let answer = match self.session.read(&ListKeys { mount: self.mount.into() }).await {
+        let request = ListKeys { mount: self.mount.into() };
+        let raw = self.session.read_raw(&request).await?;
+        let answer = match self.session.parse::<Value>(raw, &request.path(), "\"list\"").await {
             Err(Error::NotFound) => return Ok(Vec::new()),
             other => other?.data.unwrap_or_default(),
         };
@@ -173,49 +198,70 @@ impl<'a> Transit<'a> {
         name: &str,
         scheme: Scheme,
         items: Vec<Map<String, Value>>,
-    ) -> Result<Vec<Result<Map<String, Value>, &'static str>>, Error> {
+    ) -> Result<Items, Error> {
         let strings = items.iter().map(Map::len).max().unwrap_or(1).max(1);
         let chunk = (MAX_STRINGS / strings).max(1);
         let mut results = Vec::with_capacity(items.len());
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let part: Vec<_> = items.by_ref().take(chunk).collect();
-            let count = part.len();
-            let request = Batch {
-                mount: self.mount.into(),
-                verb,
-                name: name.into(),
-                batch_input: part,
-                hash_algorithm: scheme.hash.filter(|_| verb != "hmac"),
-                algorithm: scheme.hash.filter(|_| verb == "hmac"),
-                signature_algorithm: scheme.signature,
-                marshaling_algorithm: scheme.marshaling,
-                salt_length: scheme.salt_length,
-                prehashed: scheme.prehashed.then_some(true),
-            };
-            let raw = self.session.read_raw(&request).await?;
-            let part = self.results(raw, &request.path()).await?;
-            if part.len() != count {
-                return Err(Error::VaultAnswer { fault: "a batch of another length" });
+            match self.part(verb, name, scheme, part).await? {
+                Ok(part) => results.extend(part),
+                Err(mut request) => {
+                    // Vault gave up over one of them and does not say which.
+                    for item in std::mem::take(&mut request.batch_input) {
+                        match self.part(verb, name, scheme, vec![item]).await? {
+                            Ok(one) => results.extend(one),
+                            Err(_) => results.push(Err(SPOILT)),
+                        }
+                    }
+                }
             }
-            results.extend(part);
         }
         Ok(results)
     }
 
-    /// Vault answers 400 when an item failed, with the results of all of them all the same.
-    async fn results(
+    /// One request of a batch; given back where Vault fails over an item without naming it.
+    async fn part(
         &self,
-        raw: Raw,
-        path: &str,
-    ) -> Result<Vec<Result<Map<String, Value>, &'static str>>, Error> {
+        verb: &'static str,
+        name: &str,
+        scheme: Scheme,
+        items: Vec<Map<String, Value>>,
+    ) -> Result<Result<Items, Batch>, Error> {
+        let count = items.len();
+        let request = Batch {
+            mount: self.mount.into(),
+            verb,
+            name: name.into(),
+            batch_input: items,
+            hash_algorithm: scheme.hash.filter(|_| verb != "hmac"),
+            algorithm: scheme.hash.filter(|_| verb == "hmac"),
+            signature_algorithm: scheme.signature,
+            marshaling_algorithm: scheme.marshaling,
+            salt_length: scheme.salt_length,
+            prehashed: scheme.prehashed.then_some(true),
+            key_version: scheme.key_version,
+        };
+        let raw = self.session.read_raw(&request).await?;
+        match self.results(raw, &request.path()).await? {
+            None => Ok(Err(request)),
+            Some(results) if results.len() == count => Ok(Ok(results)),
+            Some(_) => Err(Error::VaultAnswer { fault: "a batch of another length" }),
+        }
+    }
+
+    /// Vault answers 400 or 500 when an item failed, most often with the results of all of them all the same;
+    /// `None` where it has none to show.
+    async fn results(&self, raw: Raw, path: &str) -> Result<Option<Items>, Error> {
         #[derive(Deserialize)]
         struct Results {
             batch_results: Vec<Map<String, Value>>,
         }
         let parsed = raw.envelope::<Results>().ok().and_then(|envelope| envelope.data);
         let list = match (raw.status, parsed) {
-            (200 | 400, Some(list)) => list.batch_results,
+            (200 | 400 | 500, Some(list)) => list.batch_results,
+            (500, None) => return Ok(None),
             _ => {
                 let envelope = self.session.parse::<Results>(raw, path, "\"update\"").await?;
                 envelope.data.ok_or(Error::VaultAnswer { fault: "a batch without results" })?.batch_results
@@ -228,11 +274,30 @@ impl<'a> Transit<'a> {
         {
             None => Ok(item),
             Some(text) => Err(match hint_of(text).trim_start_matches(": ") {
-                "" => "Vault refused it; check key, input and context",
+                "" => "the item was refused",
                 hint => hint,
             }),
         };
-        Ok(list.into_iter().map(one).collect())
+        Ok(Some(list.into_iter().map(one).collect()))
+    }
+
+    /// Whether one signature is good. One that is no signature at all is not.
+    ///
+    /// # Errors
+    /// When the request fails, or Vault finds fault with anything but the signature.
+    pub async fn verify(
+        &self,
+        name: &str,
+        scheme: Scheme,
+        item: Map<String, Value>,
+    ) -> Result<Result<bool, &'static str>, Error> {
+        let result = self.batch("verify", name, scheme, vec![item]).await?.pop();
+        Ok(match result {
+            Some(Ok(item)) => item.get("valid").and_then(Value::as_bool).ok_or("Vault gave no verdict"),
+            Some(Err(fault)) if DAMAGED_SIGNATURE.ends_with(fault) => Ok(false),
+            Some(Err(fault)) => Err(fault),
+            None => Err("Vault gave no verdict"),
+        })
     }
 
     /// Random bytes of Vault's.
@@ -240,12 +305,10 @@ impl<'a> Transit<'a> {
     /// # Errors
     /// What stands in the way.
     pub async fn random(&self, bytes: u32, format: &'static str) -> Result<String, Error> {
-        let answer = self
-            .session
-            .read(&Random { mount: self.mount.into(), bytes, format })
-            .await?
-            .data
-            .unwrap_or_default();
+        let request = Random { mount: self.mount.into(), bytes, format };
+        let raw = self.session.read_raw(&request).await?;
+        let answer = self.session.parse::<Value>(raw, &request.path(), "\"update\"").await?;
+        let answer = answer.data.unwrap_or_default();
         let text = answer.get("random_bytes").and_then(Value::as_str).map(str::to_owned);
         text.ok_or(Error::VaultAnswer { fault: "no random bytes" })
     }

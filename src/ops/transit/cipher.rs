@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
-use super::{Base64, KeyVersion, VaultText, check_context, insert, one_or_many, single, target_in, text_of};
+use super::{
+    Base64, KeyVersion, VaultText, check_context, check_given, insert, one_or_many, single, target_in,
+    text_of,
+};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
@@ -14,7 +17,7 @@ use crate::{
     names::EngineName,
     op::{Effect, Operation, Preview, Spec, Target, Toolset},
     secret::DisclosedValue,
-    vault::transit::Scheme,
+    vault::transit::{Scheme, Transit},
 };
 
 /// A result or the fault of one item of a batch.
@@ -94,12 +97,13 @@ impl Operation for Encrypt {
     type Output = Ciphertexts;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        check_given(input.plaintext.as_ref(), input.batch.as_ref(), "plaintext")?;
         Ok(target_in(place, "encrypt", &input.key))
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let one = input.plaintext.map(|plaintext| EncryptItem { plaintext, context: input.context.clone() });
-        let (items, is_batch) = one_or_many(one, input.batch, "plaintext")?;
+        let (items, is_batch) = one_or_many(one, input.batch);
         let transit = granted.transit();
         let kind = transit.kind(input.key.as_str()).await?;
         check_context(
@@ -160,6 +164,18 @@ impl CiphertextItem {
     }
 }
 
+/// Only where a context is given is the key looked at: that one is missing Vault says itself.
+async fn check_given_contexts(
+    transit: Transit<'_>,
+    key: &EngineName,
+    items: &[CiphertextItem],
+) -> Result<(), Error> {
+    if items.iter().any(|item| item.context.is_some()) {
+        check_context(&transit.kind(key.as_str()).await?, true, true)?;
+    }
+    Ok(())
+}
+
 impl Operation for Rewrap {
     const SPEC: Spec = Spec {
         id: "transit.rewrap",
@@ -174,13 +190,15 @@ impl Operation for Rewrap {
     type Output = Ciphertexts;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        check_given(input.ciphertext.as_ref(), input.batch.as_ref(), "ciphertext")?;
         Ok(target_in(place, "rewrap", &input.key))
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let one =
             input.ciphertext.map(|ciphertext| CiphertextItem { ciphertext, context: input.context.clone() });
-        let (items, is_batch) = one_or_many(one, input.batch, "ciphertext")?;
+        let (items, is_batch) = one_or_many(one, input.batch);
+        check_given_contexts(granted.transit(), &input.key, &items).await?;
         let bodies = items.into_iter().map(CiphertextItem::body).collect();
         let results =
             granted.transit().batch("rewrap", input.key.as_str(), Scheme::default(), bodies).await?;
@@ -248,6 +266,7 @@ impl Operation for Decrypt {
     type Output = Plaintexts;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        check_given(input.ciphertext.as_ref(), input.batch.as_ref(), "ciphertext")?;
         Ok(target_in(place, "decrypt", &input.key))
     }
 
@@ -268,7 +287,8 @@ impl Operation for Decrypt {
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let one =
             input.ciphertext.map(|ciphertext| CiphertextItem { ciphertext, context: input.context.clone() });
-        let (items, is_batch) = one_or_many(one, input.batch, "ciphertext")?;
+        let (items, is_batch) = one_or_many(one, input.batch);
+        check_given_contexts(granted.transit(), &input.key, &items).await?;
         let bodies = items.into_iter().map(CiphertextItem::body).collect();
         let results =
             granted.transit().batch("decrypt", input.key.as_str(), Scheme::default(), bodies).await?;

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{Base64, KeyVersion, VaultText, check_context, insert, single, target_in, text_of};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     names::EngineName,
     op::{Effect, Operation, Spec, Target, Toolset},
-    vault::transit::Scheme,
+    vault::transit::{KeyKind, Scheme},
 };
 
 /// Hash of the input.
@@ -80,6 +80,7 @@ fn scheme(
     marshaling: Option<Marshaling>,
     salt: Option<Salt>,
     prehashed: bool,
+    key_version: Option<KeyVersion>,
 ) -> Scheme {
     Scheme {
         hash: hash.map(Hash::as_str),
@@ -96,7 +97,16 @@ fn scheme(
             Salt::Hash => "hash",
         }),
         prehashed,
+        key_version: key_version.map(|version| version.0),
     }
+}
+
+/// An HMAC is made with a hash. Some servers break the connection off when there is none.
+fn check_hash(kind: &KeyKind, hash: Option<Hash>) -> Result<(), Error> {
+    if kind.kind == "hmac" && matches!(hash, Some(Hash::None)) {
+        return Err(Error::input("hash_algorithm", "an HMAC needs a hash; name one or leave it out"));
+    }
+    Ok(())
 }
 
 /// `transit.sign`.
@@ -155,6 +165,7 @@ impl Operation for Sign {
         let transit = granted.transit();
         let kind = transit.kind(input.key.as_str()).await?;
         check_context(&kind, input.context.is_some(), input.context.is_some())?;
+        check_hash(&kind, input.hash_algorithm)?;
         let (verb, field) = if kind.kind == "hmac" { ("hmac", "hmac") } else { ("sign", "signature") };
         let scheme = scheme(
             input.hash_algorithm,
@@ -162,11 +173,11 @@ impl Operation for Sign {
             input.marshaling_algorithm,
             input.salt_length,
             input.prehashed,
+            input.key_version,
         );
         let mut item = Map::new();
         insert(&mut item, "input", Some(input.input.as_str()));
         insert(&mut item, "context", input.context.as_ref().map(Base64::as_str));
-        insert(&mut item, "key_version", input.key_version.map(|version| version.0));
         let results = transit.batch(verb, input.key.as_str(), scheme, vec![item]).await?;
         let signature = single(
             results.into_iter().map(|result| result.and_then(|item| text_of(&item, field))).collect(),
@@ -231,12 +242,14 @@ impl Operation for Verify {
         let transit = granted.transit();
         let kind = transit.kind(input.key.as_str()).await?;
         check_context(&kind, input.context.is_some(), input.context.is_some())?;
+        check_hash(&kind, input.hash_algorithm)?;
         let scheme = scheme(
             input.hash_algorithm,
             input.signature_algorithm,
             input.marshaling_algorithm,
             input.salt_length,
             input.prehashed,
+            None,
         );
         let mut item = Map::new();
         insert(&mut item, "input", Some(input.input.as_str()));
@@ -246,10 +259,7 @@ impl Operation for Verify {
             if kind.kind == "hmac" { "hmac" } else { "signature" },
             Some(input.signature.as_str()),
         );
-        let results = transit.batch("verify", input.key.as_str(), scheme, vec![item]).await?;
-        let valid = |item: Map<String, Value>| {
-            item.get("valid").and_then(Value::as_bool).ok_or("Vault gave no verdict")
-        };
-        Ok(Verdict { valid: single(results.into_iter().map(|result| result.and_then(valid)).collect())? })
+        let verdict = transit.verify(input.key.as_str(), scheme, item).await?;
+        Ok(Verdict { valid: single(vec![verdict])? })
     }
 }
