@@ -460,11 +460,16 @@ impl Broker {
     ) -> Result<(Preview, bool), Error> {
         let ways = || passing.target.needs.iter().flat_map(|need| &need.0);
         let paths = ways().map(|way| way.path.clone()).collect::<Vec<_>>();
-        let capabilities =
-            async { if paths.is_empty() { Ok(Vec::new()) } else { sys::capabilities(session, paths).await } };
-        let (preview, capabilities) =
-            futures_util::future::join(call.observe(Look::new(session, passing.caller)), capabilities).await;
-        let mut preview = preview?;
+        // A token that may not ask about itself finds out by trying.
+        let capabilities = async {
+            if paths.is_empty() {
+                return Ok(Vec::new());
+            }
+            Ok(sys::capabilities(session, paths).await.unwrap_or_default())
+        };
+        // What is refused without a look at Vault ends the call before the other question is sent.
+        let seen = call.observe(Look::new(session, passing.caller));
+        let (mut preview, have) = futures_util::future::try_join(seen, capabilities).await?;
         if preview.verb.is_empty() {
             preview.verb = if call.wants_reveal() { "REVEAL" } else { "RUN" };
         }
@@ -472,8 +477,7 @@ impl Broker {
             preview.warnings.extend(names.iter().map(|name| format!("{}: {name}", key_shown(key))));
         }
         let mut needs_login = false;
-        // A token that may not ask about itself finds out by trying.
-        let mut have = capabilities.unwrap_or_default().into_iter();
+        let mut have = have.into_iter();
         for need in &passing.target.needs {
             let answers: Vec<_> = need.0.iter().zip(&mut have).collect();
             // What kind a mount is, the preview has just found out.

@@ -16,6 +16,7 @@ use crate::{
     secret::DisclosedValue,
     vault::{
         Lease,
+        http::LEASE_ENDED,
         issue::{IssueDatabaseCreds, RenewLease, RevokeLease},
     },
 };
@@ -129,6 +130,11 @@ pub(crate) fn role_missing(error: Error) -> Error {
     }
 }
 
+/// Vault knows nothing of the lease any more.
+fn has_ended(error: &Error) -> bool {
+    matches!(error, Error::VaultRejected { hint, .. } if hint == LEASE_ENDED)
+}
+
 /// Id of a lease. Only one that is in this server's ledger is ever sent.
 #[derive(Clone)]
 struct LeaseId(String);
@@ -238,7 +244,13 @@ impl Operation for Renew {
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let lease = granted.lease(&input.lease_id.0)?;
         let request = RenewLease { lease_id: lease.id, increment: input.increment.map(|seconds| seconds.0) };
-        let envelope = granted.session().write(&request, "\"update\"").await?;
+        let envelope = match granted.session().write(&request, "\"update\"").await {
+            Err(error) if has_ended(&error) => {
+                granted.session().vault().leases().ended(&request.lease_id);
+                return Err(error);
+            }
+            other => other?,
+        };
         granted.session().vault().leases().renewed(&request.lease_id, envelope.lease_duration);
         Ok(RenewOutput { lease_id: request.lease_id, lease_duration: envelope.lease_duration })
     }

@@ -206,6 +206,9 @@ impl Raw {
 /// What Vault says of an ECDSA signature that does not even parse.
 pub(super) const DAMAGED_SIGNATURE: &str = ": the signature is damaged";
 
+/// What Vault says of a lease that is over.
+pub const LEASE_ENDED: &str = ": the lease has ended";
+
 /// What a text of Vault's means, in our own words; empty when it is not known.
 #[must_use]
 pub fn hint_of(text: &str) -> &'static str {
@@ -240,13 +243,14 @@ pub fn hint_of(text: &str) -> &'static str {
         ("role could not be found", ": there is no such role"),
         ("Role \"", ": there is no such role"),
         ("valid_principals", ": the role does not allow these principals"),
+        ("cert_type", ": the role does not allow this type of certificate"),
         ("is not allowed by role", ": the role does not allow this name"),
         ("not allowed by this role", ": the role does not allow this name"),
         ("ttl is larger than maximum", ": the ttl is over the role's maximum"),
-        ("cert_type", ": the role does not allow this type of certificate"),
-        ("IP did not belong", ": the role does not allow this address"),
+        ("IP does not belong", ": the role does not allow this address"),
+        ("allowed users list", ": the role does not allow this user"),
         ("is not allowed", ": the role does not allow this"),
-        ("lease not found", ": the lease has ended"),
+        ("lease not found", LEASE_ENDED),
         ("does not support", ": this type of key does not support the operation"),
         ("not supported for key type", ": this type of key does not support the operation"),
         ("unsupported key type", ": this type of key does not support the operation"),
