@@ -8,8 +8,14 @@
 
 mod common;
 
+#[path = "engines/canary.rs"]
+mod canary;
+#[path = "engines/database.rs"]
+mod database;
 #[path = "engines/programs.rs"]
 mod programs;
+#[path = "engines/ssh.rs"]
+mod ssh;
 #[path = "engines/transit_attacks.rs"]
 mod transit_attacks;
 #[path = "engines/transit_batches.rs"]
