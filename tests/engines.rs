@@ -12,6 +12,8 @@ mod common;
 mod canary;
 #[path = "engines/database.rs"]
 mod database;
+#[path = "engines/pki.rs"]
+mod pki;
 #[path = "engines/programs.rs"]
 mod programs;
 #[path = "engines/ssh.rs"]
@@ -24,6 +26,8 @@ mod transit_batches;
 mod transit_keys;
 #[path = "engines/transit_signatures.rs"]
 mod transit_signatures;
+#[path = "engines/wrap.rs"]
+mod wrap;
 
 use std::{
     os::unix::fs::PermissionsExt,

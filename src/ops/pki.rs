@@ -151,6 +151,14 @@ impl Operation for Issue {
     type Output = IssueOutput;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        for (field, count) in [
+            ("alt_names", input.alt_names.as_ref().map_or(0, Vec::len)),
+            ("ip_sans", input.ip_sans.as_ref().map_or(0, Vec::len)),
+        ] {
+            if count > 50 {
+                return Err(Error::input(field, "give at most 50"));
+            }
+        }
         let path = format!("{}/issue/{}", place.engines().pki, input.role);
         Ok(Target::at(path, &["create", "update"]))
     }

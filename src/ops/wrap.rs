@@ -81,6 +81,9 @@ impl Operation for Wrap {
     type Output = WrapOutput;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
+        if input.keys.as_ref().is_some_and(|keys| !(1..=100).contains(&keys.len())) {
+            return Err(Error::input("keys", "give 1 to 100 keys, or leave it out for all"));
+        }
         let mut target = target(&input.path, None, place, &[("data", &["read"])])?;
         target.keys = input.keys.iter().flatten().map(|key| key.as_str().to_owned()).collect();
         Ok(target)

@@ -250,6 +250,7 @@ pub fn hint_of(text: &str) -> &'static str {
         ("IP does not belong", ": the role does not allow this address"),
         ("allowed users list", ": the role does not allow this user"),
         ("is not allowed", ": the role does not allow this"),
+        ("certificate with serial", ": there is no such certificate"),
         ("lease not found", LEASE_ENDED),
         ("does not support", ": this type of key does not support the operation"),
         ("not supported for key type", ": this type of key does not support the operation"),
