@@ -14,6 +14,8 @@ mod canary;
 mod database;
 #[path = "engines/pki.rs"]
 mod pki;
+#[path = "engines/policies.rs"]
+mod policies;
 #[path = "engines/programs.rs"]
 mod programs;
 #[path = "engines/ssh.rs"]

@@ -49,6 +49,11 @@ fn scene() -> Option<&'static Scene> {
     SHARED.get_or_init(made).as_ref()
 }
 
+/// The mount, with the role `app`.
+pub(crate) fn mounted() -> Option<&'static str> {
+    scene().map(|scene| scene.mount.as_str())
+}
+
 impl Scene {
     fn client(&self, settings: &[(&str, &str)]) -> McpClient {
         let mut all = vec![("DATABASE_MOUNT", self.mount.as_str())];

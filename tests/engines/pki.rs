@@ -40,6 +40,11 @@ fn scene() -> Option<&'static Scene> {
     SHARED.get_or_init(made).as_ref()
 }
 
+/// The mount, with the role `web`.
+pub(crate) fn mounted() -> Option<&'static str> {
+    scene().map(|scene| scene.mount.as_str())
+}
+
 impl Scene {
     fn client(&self) -> McpClient {
         session(&[("PKI_MOUNT", &self.mount)])

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
-    time::Duration,
 };
 
 use crate::common::{PATIENCE, unique, wait_until};
@@ -279,6 +278,3 @@ pub(crate) fn openssl(folder: &Path, arguments: &[&str]) -> Result<String, Strin
     let output = run(Command::new(program).current_dir(folder).args(arguments), b"");
     if output.status.success() { Ok(said(&output)) } else { Err(said(&output)) }
 }
-
-/// A moment, for what Vault does behind its answers.
-pub(crate) const MOMENT: Duration = Duration::from_millis(50);

@@ -62,6 +62,11 @@ fn scene() -> Option<&'static Scene> {
     SHARED.get_or_init(made).as_ref()
 }
 
+/// The mount and the user of its roles `user` and `otp`.
+pub(crate) fn mounted() -> Option<(&'static str, &'static str)> {
+    scene().map(|scene| (scene.mount.as_str(), scene.user.as_str()))
+}
+
 impl Scene {
     fn client(&self) -> McpClient {
         session(&[("SSH_MOUNT", &self.mount)])
@@ -85,7 +90,8 @@ impl Scene {
     }
 }
 
-const PUBLIC: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+pub(crate) const PUBLIC: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
 #[test]
 fn a_certificate_logs_in_and_one_for_another_principal_does_not() {
