@@ -223,6 +223,9 @@ impl Broker {
                     Ok(seen) => seen,
                     Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
                 };
+                if passing.target.keys.is_empty() {
+                    passing.target.keys = preview.changes.iter().map(|(_, key)| key.clone()).collect();
+                }
                 let digest = CallDigest::of(
                     op.spec.id,
                     &arguments,
@@ -251,6 +254,7 @@ impl Broker {
 
         // Run.
         let started = Instant::now();
+        let handled = Arc::new(Mutex::new(Vec::new()));
         let result = match &approved {
             Some(Approved { delegate: Some(delegate), .. }) => delegate.run(op.spec.id, arguments).await,
             _ => {
@@ -261,6 +265,7 @@ impl Broker {
                     caller: caller.clone(),
                     config: self.config.clone(),
                     audit: self.audit.clone(),
+                    handled: handled.clone(),
                 };
                 call.run(granted).await
             }
@@ -273,6 +278,11 @@ impl Broker {
         );
 
         // Record the response: no response record, no secret.
+        for key in handled.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if !passing.target.keys.contains(&key) {
+                passing.target.keys.push(key);
+            }
+        }
         let (action, code) = match &result {
             Ok(_) => (Action::Success, None),
             Err(error) => (Action::Failed, Some(error.code())),
@@ -489,7 +499,7 @@ impl Broker {
             let Some((first, _)) = open.first() else { continue };
             if !open.iter().any(|(way, have)| sys::allows(have, way.capabilities)) {
                 let login = self.login_attached.lock().unwrap_or_else(PoisonError::into_inner)();
-                if !login || call.wants_reveal() {
+                if !login || call.wants_reveal() || call.is_local() {
                     let quoted = first
                         .capabilities
                         .iter()
@@ -537,7 +547,7 @@ impl Broker {
             seconds: LIFETIME.as_secs(),
             target: passing.target.name.clone(),
             needs_login,
-            can_be_delegated: !passing.op.spec.effect.is_read_only(),
+            can_be_delegated: !passing.op.spec.effect.is_read_only() && !call.is_local(),
         })
     }
 

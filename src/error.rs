@@ -260,6 +260,20 @@ pub enum Error {
         /// Which rule it breaks.
         fault: Cow<'static, str>,
     },
+    /// A file that this server will not read, or cannot make sense of.
+    #[error("The file is not used: {fault}. Name a text file of at most 1 MiB under the working folder.")]
+    FileUnreadable {
+        /// Which rule it breaks; a line by its number, never by its text.
+        fault: Cow<'static, str>,
+    },
+    /// Keys that a file of this kind could not give back as they are in Vault.
+    #[error(
+        "Nothing is written, for readers of the file would not get what Vault has: {keys}. Choose another format or dialect, or change the key in Vault."
+    )]
+    NotCarried {
+        /// Key names, each with what is in the way.
+        keys: String,
+    },
     /// A lease that this server did not issue to this caller.
     #[error(
         "This server issued no such lease to this caller, or it has ended. db_leases lists those it knows."
@@ -341,6 +355,8 @@ codes!(Error {
     Self::VaultAnswer { .. } => "vault_answer", "what answered does not speak as Vault does";
     Self::OutcomeUnknown { .. } => "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
     Self::FileRefused { .. } => "file_refused", "a file lies outside the client's folders, exists already, or is behind a link";
+    Self::FileUnreadable { .. } => "file_unreadable", "a file lies outside the client's folders, is no text, or cannot be edited or read with certainty";
+    Self::NotCarried { .. } => "not_carried", "a value or key name that a file of this kind would not give back unchanged, or that would steer programs";
     Self::LeaseUnknown => "lease_unknown", "the lease is not one that this server issued to this caller";
     Self::AppliedUnrecorded { .. } => "applied_unrecorded", "the write happened, but its end could not be recorded";
     Self::Config { .. } => "config_invalid", "a setting does not fit";

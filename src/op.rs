@@ -191,6 +191,11 @@ pub trait Operation: Sized + Send + 'static {
         false
     }
 
+    /// True when this call touches files of this machine: an approver elsewhere cannot carry it out.
+    fn is_local(_input: &Self::Input) -> bool {
+        false
+    }
+
     /// Reads the current state and makes the preview. Called only when a human will be asked.
     fn observe(_input: &Self::Input, _look: Look<'_>) -> impl Future<Output = Result<Preview, Error>> + Send {
         async { Ok(Preview::default()) }
@@ -216,6 +221,8 @@ pub trait AnyCall: Send + Sync {
     fn values(&self) -> Vec<(&str, &Value)>;
     /// As [`Operation::is_harmless`].
     fn is_harmless(&self) -> bool;
+    /// As [`Operation::is_local`].
+    fn is_local(&self) -> bool;
     /// As [`Operation::observe`].
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>>;
     /// As [`Operation::run`], with the output as JSON.
@@ -236,6 +243,9 @@ impl<O: Operation> AnyCall for Parsed<O> {
     }
     fn is_harmless(&self) -> bool {
         O::is_harmless(&self.0)
+    }
+    fn is_local(&self) -> bool {
+        O::is_local(&self.0)
     }
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>> {
         Box::pin(O::observe(&self.0, look))

@@ -1,7 +1,7 @@
 //! What an operation is given: a look before the question, a grant after the decision. Neither can be
 //! made outside the broker, so "forgot the check" does not compile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     audit::Audit,
@@ -34,6 +34,12 @@ impl<'a> Look<'a> {
     #[must_use]
     pub fn place(&self) -> &'a Place {
         &self.caller.place
+    }
+
+    /// Folders that files may be read and written in.
+    #[must_use]
+    pub fn roots(&self) -> &'a [std::path::PathBuf] {
+        &self.caller.roots
     }
 
     /// A KV mount, for reading.
@@ -69,6 +75,7 @@ pub struct Granted {
     /// What was observed for the preview the human agreed to; outer `None` when nobody was asked.
     pub(super) observed: Option<Option<u64>>,
     pub(super) reveal: bool,
+    pub(super) handled: Arc<Mutex<Vec<String>>>,
 }
 
 impl Granted {
@@ -143,6 +150,12 @@ impl Granted {
         } else {
             DisclosedValue::masked_bytes(bytes)
         }
+    }
+
+    /// Names of keys that the arguments did not tell, for the record of the response.
+    pub fn handles<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
+        let mut handled = self.handled.lock().unwrap_or_else(PoisonError::into_inner);
+        handled.extend(keys.into_iter().map(str::to_owned));
     }
 
     /// HMAC of a value under the audit log's key: equality without the values.
