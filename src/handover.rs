@@ -1,8 +1,23 @@
-//! Secrets to files instead of into a conversation. What is here writes files and knows no Vault; which
-//! folders it may write in comes with the caller.
+//! Secrets to files instead of into a conversation. What is here reads and writes files and knows no Vault;
+//! which folders it may touch comes with the caller.
+//!
+//! - [`new_file`]: a new file, never over another. [`target`]: a file as it is, replaced as a whole.
+//! - [`env_file`] and [`yaml_file`]: edits that keep comments, order and foreign entries. [`dialect`]: how a
+//!   value is written so that readers get it back unchanged, or not at all.
+//! - [`compose`], [`looks`]: reading what lies in files already. [`example`]: a file without its values.
+//! - [`git`]: whether a file would be committed.
 
+// pub mod compose;
+pub mod dialect;
+pub mod env_file;
+// pub mod example;
+pub mod git;
+// pub mod looks;
 mod new_file;
 pub mod render;
+mod spot;
+pub mod target;
+pub mod yaml_file;
 
 use std::{path::PathBuf, sync::Arc};
 

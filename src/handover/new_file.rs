@@ -1,20 +1,18 @@
 //! A new file for a secret: 0600, never over an existing one, never through a link.
-//!
-//! The folder is walked from a root with one `openat` for each step and no link followed, so what is checked
-//! is what is written: nobody can put a link in between.
 
 use std::{
     borrow::Cow,
     fs::File,
     io::Write,
     os::fd::OwnedFd,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::spot::{Spot, kind};
 use crate::{error::Error, names::is_invisible};
 
 /// A path of a file as a caller gave it.
@@ -22,6 +20,19 @@ use crate::{error::Error, names::is_invisible};
 pub struct FileName(String);
 
 impl FileName {
+    /// A path of 1 to 1024 visible characters. Where it may lie is decided when it is opened.
+    #[must_use]
+    pub fn parse(text: String) -> Option<Self> {
+        let fits = (1..=1024).contains(&text.len()) && !text.chars().any(is_invisible);
+        fits.then_some(Self(text))
+    }
+
+    /// The last part.
+    #[must_use]
+    pub fn last(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The path.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -41,11 +52,8 @@ impl FileName {
 
 impl<'de> Deserialize<'de> for FileName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() || text.len() > 1024 || text.chars().any(is_invisible) {
-            return Err(D::Error::custom("give a file's path of 1 to 1024 visible characters"));
-        }
-        Ok(Self(text))
+        Self::parse(String::deserialize(deserializer)?)
+            .ok_or_else(|| D::Error::custom("give a file's path of 1 to 1024 visible characters"))
     }
 }
 
@@ -69,7 +77,7 @@ pub struct NewFile {
     file: Option<File>,
 }
 
-fn refused(fault: impl Into<Cow<'static, str>>) -> Error {
+pub(super) fn refused(fault: impl Into<Cow<'static, str>>) -> Error {
     Error::FileRefused { fault: fault.into() }
 }
 
@@ -80,33 +88,16 @@ impl NewFile {
     /// `file_refused`: outside the roots, behind a link, in a hidden folder or another repository, or there
     /// already.
     pub fn create(name: &FileName, roots: &[PathBuf]) -> Result<Self, Error> {
-        let (root, relative) = locate(Path::new(name.as_str()), roots)?;
-        let mut parts: Vec<&str> = Vec::new();
-        for component in relative.components() {
-            match component {
-                Component::Normal(part) => {
-                    parts.push(part.to_str().ok_or_else(|| refused("its name is no text"))?)
-                }
-                _ => return Err(refused("'.', '..' and absolute parts have no place in it")),
-            }
-        }
-        let last = parts.pop().ok_or_else(|| refused("it names no file"))?;
-        // Hidden names steer other programs (.git, .ssh, .bashrc, .envrc): only .env files are for us.
-        let is_env = last == ".env" || last.starts_with(".env.");
-        if parts.iter().any(|part| part.starts_with('.')) || (last.starts_with('.') && !is_env) {
-            return Err(refused("a hidden file or folder is not for secrets, but for .env files"));
-        }
-        let folder = open_folder(root, &parts)?;
+        let Spot { folder, name, path } = Spot::find(name, roots).map_err(refused)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&folder, last, flags, Mode::from_raw_mode(0o600));
+        let made = rustix::fs::openat(&folder, name.as_str(), flags, Mode::from_raw_mode(0o600));
         let file = made.map_err(|error| match error {
             rustix::io::Errno::EXIST => {
                 refused("there is a file of that name already, and it is never overwritten")
             }
-            other => refused(format!("it cannot be made ({})", std::io::Error::from(other).kind())),
+            other => refused(format!("it cannot be made ({})", kind(other))),
         })?;
-        let path = root.join(parts.iter().collect::<PathBuf>()).join(last);
-        Ok(Self { folder, name: last.to_owned(), path, file: Some(File::from(file)) })
+        Ok(Self { folder, name, path, file: Some(File::from(file)) })
     }
 
     /// Writes the content and waits until the disk has it.
@@ -136,36 +127,6 @@ impl Drop for NewFile {
             let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
         }
     }
-}
-
-/// The root a path lies in, and the rest of it.
-fn locate<'a>(path: &Path, roots: &'a [PathBuf]) -> Result<(&'a Path, PathBuf), Error> {
-    let first = roots.first().ok_or_else(|| refused("this server has no working folder; start it in one"))?;
-    if path.is_relative() {
-        return Ok((first, path.to_owned()));
-    }
-    let inside =
-        roots.iter().find_map(|root| Some((root.as_path(), path.strip_prefix(root).ok()?.to_owned())));
-    inside.ok_or_else(|| refused("it lies outside the working folder"))
-}
-
-fn open_folder(root: &Path, parts: &[&str]) -> Result<OwnedFd, Error> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let missing = |error: rustix::io::Errno| match error {
-        rustix::io::Errno::NOENT => refused("its folder does not exist"),
-        rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
-            refused("a part of its path is a link or no folder")
-        }
-        other => refused(format!("its folder cannot be opened ({})", std::io::Error::from(other).kind())),
-    };
-    let mut folder = rustix::fs::open(root, flags, Mode::empty()).map_err(missing)?;
-    for part in parts {
-        folder = rustix::fs::openat(&folder, *part, flags, Mode::empty()).map_err(missing)?;
-        if rustix::fs::statat(&folder, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Err(refused("it lies in another repository"));
-        }
-    }
-    Ok(folder)
 }
 
 #[cfg(test)]
