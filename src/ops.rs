@@ -1,6 +1,7 @@
 //! The operations, one family a file. The table below is all that front ends know of them.
 
 pub mod database;
+pub mod files;
 pub mod kv;
 pub mod pki;
 pub mod service;
@@ -28,6 +29,7 @@ pub(crate) const TABLE: &[Op] = &[
     Op::of::<service::List>(),
     Op::of::<service::Get>(),
     Op::of::<service::Set>(),
+    Op::of::<files::Inject>(),
     Op::of::<transit::Encrypt>(),
     Op::of::<transit::Decrypt>(),
     Op::of::<transit::Sign>(),

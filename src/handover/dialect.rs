@@ -4,13 +4,12 @@
 //! What each reader does was read from its source: python-dotenv 1.x `parser.py` and `variables.py`, `dotenv`
 //! (npm) 17 `lib/main.js`, docker/cli `pkg/kvfile`, POSIX.1-2024 "Shell Command Language" 2.2.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 /// Who will read the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[schemars(inline)]
 pub enum Dialect {
     /// sh, bash, dash, python-dotenv and npm's dotenv alike.
     #[default]
@@ -25,22 +24,22 @@ pub enum Dialect {
     Docker,
 }
 
+impl JsonSchema for Dialect {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Dialect".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["posix", "shell", "python", "node", "docker"] })
+    }
+}
+
 /// Most bytes that a line of docker's may have: its reader gives up at 64 KiB.
 const DOCKER_LINE: usize = 60_000;
 
 impl Dialect {
-    /// The word in arguments.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Posix => "posix",
-            Self::Shell => "shell",
-            Self::Python => "python",
-            Self::Node => "node",
-            Self::Docker => "docker",
-        }
-    }
-
     /// The text behind `NAME=`.
     ///
     /// # Errors

@@ -274,9 +274,14 @@ fn shell_word(text: &str, at: usize, limit: Option<usize>) -> Result<(usize, usi
     let mut open: Option<char> = None;
     let mut escaped = false;
     let (mut value_end, mut line_end) = (None, value.len());
+    let (mut brackets, mut counts) = (0_i32, value.starts_with('('));
     for (offset, c) in value.char_indices() {
         if value_end.is_some() && c != '\n' {
             continue;
+        }
+        if !escaped && open != Some('\'') {
+            counts |= c == '(' && last == Some('$');
+            brackets += i32::from(c == '(') - i32::from(c == ')');
         }
         if escaped {
             escaped = false;
@@ -304,9 +309,7 @@ fn shell_word(text: &str, at: usize, limit: Option<usize>) -> Result<(usize, usi
     if open.is_some() {
         return Err("holds a quote that does not end");
     }
-    if (word.contains("$(") || word.starts_with('('))
-        && word.matches('(').count() != word.matches(')').count()
-    {
+    if counts && brackets != 0 {
         return Err("holds a bracket that does not end");
     }
     Ok((at + word.trim_end_matches(is_blank).len(), at + line_end))

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use yaml_serde::{Number, Value as Yaml};
 use zeroize::Zeroizing;
 
-use crate::{error::Error, names::shown};
+use crate::{error::Error, names::shown, secret::REFERENCE_SCHEME};
 
 /// A file with its new values.
 pub struct Merged {
@@ -160,6 +160,29 @@ pub fn parse(text: &str) -> Option<Yaml> {
         return Some(Yaml::Null);
     }
     yaml_serde::from_str(text).ok()
+}
+
+/// Where a tree holds references to secrets: the names that lead there, joined by dots.
+#[must_use]
+pub fn references(tree: &Yaml) -> Vec<String> {
+    fn walk(tree: &Yaml, path: &str, found: &mut Vec<String>) {
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        match tree {
+            Yaml::String(text) if text.starts_with(REFERENCE_SCHEME) => found.push(path.to_owned()),
+            Yaml::Sequence(items) => {
+                items.iter().enumerate().for_each(|(at, item)| walk(item, &below(&at.to_string()), found));
+            }
+            Yaml::Mapping(map) => {
+                for (key, item) in map {
+                    walk(item, &below(key.as_str().unwrap_or("?")), found);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(tree, "", &mut found);
+    found
 }
 
 /// The tree with every placeholder replaced by its value; `used` gets their keys.
