@@ -32,7 +32,7 @@ impl JsonSchema for Dialect {
         "Dialect".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["posix", "shell", "python", "node", "docker"] })
+        json_schema!({ "type": "string", "enum": ["posix", "shell", "python", "node", "docker"] })
     }
 }
 

@@ -351,13 +351,17 @@ pub fn merge(
             "it begins with a byte order mark, which shells take for a part of a name".into(),
         ));
     }
-    if file.contains('\r') {
+    let pieces = pieces(file, dialect);
+    check(&pieces).map_err(|(line, why)| refused(format!("line {line} {why}")))?;
+    let returns = pieces.iter().any(|piece| match piece {
+        Piece::Other(line) | Piece::Odd(line, _) => line.contains('\r'),
+        Piece::Entry(entry) => entry.end.contains('\r') || entry.tail.contains('\r'),
+    });
+    if returns {
         return Err(refused(
             "its lines end in carriage returns, which shells take for a part of the value".into(),
         ));
     }
-    let pieces = pieces(file, dialect);
-    check(&pieces).map_err(|(line, why)| refused(format!("line {line} {why}")))?;
 
     let mut faults = Vec::new();
     let mut line_of = |name: &str, value: &str| {

@@ -59,7 +59,7 @@ impl JsonSchema for Format {
         "Format".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["auto", "env", "yaml"] })
+        json_schema!({ "type": "string", "enum": ["auto", "env", "yaml"] })
     }
 }
 
