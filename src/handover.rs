@@ -7,12 +7,12 @@
 //! - [`compose`], [`looks`]: reading what lies in files already. [`example`]: a file without its values.
 //! - [`git`]: whether a file would be committed.
 
-// pub mod compose;
+pub mod compose;
 pub mod dialect;
 pub mod env_file;
-// pub mod example;
+pub mod example;
 pub mod git;
-// pub mod looks;
+pub mod looks;
 mod new_file;
 pub mod render;
 mod spot;

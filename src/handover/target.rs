@@ -34,6 +34,12 @@ pub fn read(name: &FileName, roots: &[PathBuf]) -> Result<Zeroizing<String>, Err
     Ok(existing.ok_or_else(|| unreadable("there is no such file".into()))?.text)
 }
 
+/// The whole path of a file that can be reached.
+#[must_use]
+pub fn path_of(name: &FileName, roots: &[PathBuf]) -> Option<PathBuf> {
+    Spot::find(name, roots).ok().map(|spot| spot.path)
+}
+
 /// What tells whether a file is still the one that was read.
 #[derive(PartialEq, Eq)]
 struct Seen(u64, u64, i64, i64, u64);

@@ -1,9 +1,13 @@
 //! Secrets of a service to files, and files looked through for secrets. Values go between Vault and the file; an
 //! answer names keys and never a value.
 
+mod example;
 mod inject;
+mod scan;
 
+pub use example::GenerateExample;
 pub use inject::Inject;
+pub use scan::{ScanCompose, ScanEnv};
 
 use std::borrow::Cow;
 
@@ -14,12 +18,12 @@ use zeroize::Zeroizing;
 
 use super::kv::need;
 use crate::{
-    broker::Place,
+    broker::{Granted, Place},
     error::Error,
     handover::FileName,
     names::{ServiceName, shown},
     op::Target,
-    secret::REFERENCE_SCHEME,
+    secret::{REFERENCE_SCHEME, SecretData},
 };
 
 /// What a file is made of.
@@ -81,6 +85,36 @@ fn referenced(text: &str, location: &str, version: Option<u64>) -> Option<String
         None => asked.is_empty(),
     };
     (fits && !key.is_empty()).then(|| key.to_owned())
+}
+
+/// What a service has in Vault now; nothing where there is no such secret yet.
+struct Stored {
+    /// Mount and path.
+    location: String,
+    data: SecretData,
+}
+
+impl Stored {
+    async fn read(granted: &Granted, service: &ServiceName) -> Result<Self, Error> {
+        let mount = granted.place().mount(None)?;
+        let path = granted.place().service(service)?;
+        let data = match granted.kv(mount).read(path.as_str(), None).await {
+            Ok(read) => read.data,
+            Err(Error::NotFound | Error::VersionGone { .. }) => SecretData::default(),
+            Err(other) => return Err(other),
+        };
+        Ok(Self { location: format!("{mount}/{path}"), data })
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.data.expose().contains_key(key)
+    }
+
+    /// The keyed hash of a key's value as a file would have it.
+    fn hash(&self, granted: &Granted, key: &str) -> Option<String> {
+        let text = as_text(self.data.expose().get(key)?)?;
+        Some(granted.keyed_hash(text.as_bytes()))
+    }
 }
 
 /// A value as the text that a variable gets: numbers and flags as JSON writes them, lists and objects as JSON.
