@@ -402,6 +402,9 @@ impl Broker {
         }
         let call = passing.op.parse(arguments.clone())?;
         passing.target = call.target(&passing.caller.place)?;
+        if let Some(argument) = call.writes_file().filter(|_| *self.config.read_only) {
+            return Err(Error::input(argument, "this server writes no files (READ_ONLY=true); leave it out"));
+        }
         let mut size = 0;
         for (key, value) in call.values() {
             if holds_mask(value) {
@@ -455,7 +458,11 @@ impl Broker {
             Front::Cli => return false,
             Front::Approver | Front::Stdio => {}
         }
-        let effect = if call.is_harmless() { Effect::Read } else { passing.op.spec.effect };
+        let effect = match passing.op.spec.effect {
+            _ if call.is_harmless() => Effect::Read,
+            own if own.is_read_only() && call.writes_file().is_some() => Effect::Write,
+            own => own,
+        };
         self.config.confirm_effects.contains(effect)
             || (call.wants_reveal() && *self.config.reveal == Reveal::Ask)
     }

@@ -196,6 +196,12 @@ pub trait Operation: Sized + Send + 'static {
         false
     }
 
+    /// The argument with which this very call writes a file, although the operation itself changes nothing.
+    /// Such a call waits for a human like a write, and a read-only server refuses it.
+    fn writes_file(_input: &Self::Input) -> Option<&'static str> {
+        None
+    }
+
     /// Reads the current state and makes the preview. Called only when a human will be asked.
     fn observe(_input: &Self::Input, _look: Look<'_>) -> impl Future<Output = Result<Preview, Error>> + Send {
         async { Ok(Preview::default()) }
@@ -223,6 +229,8 @@ pub trait AnyCall: Send + Sync {
     fn is_harmless(&self) -> bool;
     /// As [`Operation::is_local`].
     fn is_local(&self) -> bool;
+    /// As [`Operation::writes_file`].
+    fn writes_file(&self) -> Option<&'static str>;
     /// As [`Operation::observe`].
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>>;
     /// As [`Operation::run`], with the output as JSON.
@@ -246,6 +254,9 @@ impl<O: Operation> AnyCall for Parsed<O> {
     }
     fn is_local(&self) -> bool {
         O::is_local(&self.0)
+    }
+    fn writes_file(&self) -> Option<&'static str> {
+        O::writes_file(&self.0)
     }
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>> {
         Box::pin(O::observe(&self.0, look))
