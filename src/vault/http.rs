@@ -505,14 +505,9 @@ impl Transport {
 
     fn transport_failure(&self, error: &reqwest::Error) -> Failure {
         let address = || self.address.clone();
-        // The text of a TLS fault lies deep in the chain and holds no secret; the URL is left out.
-        let tls = tls_fault(error);
-        if let Some(fault) = tls {
-            let fault = crate::names::shown(&fault.to_string(), 200).into();
-            return Failure {
-                counts: true,
-                ..Failure::refused(Error::VaultTls { address: address(), fault }, "TLS")
-            };
+        if let Some(fault) = tls_fault(error) {
+            let error = Error::VaultTls { address: address(), fault: fault.into() };
+            return Failure { counts: true, ..Failure::refused(error, "TLS") };
         }
         if error.is_connect() {
             let what = if error.is_timeout() { "no connection within 4 s" } else { "no connection" };
@@ -529,16 +524,21 @@ impl Transport {
     }
 }
 
-/// The TLS fault in a chain of causes. It may sit in an I/O error that sits in another one, and `source` skips
-/// what an I/O error wraps.
-fn tls_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+/// What TLS found wrong, if it was TLS. The text lies deep in the chain and holds no secret; the URL is left
+/// out.
+pub(crate) fn tls_fault(error: &reqwest::Error) -> Option<String> {
+    Some(crate::names::shown(&rustls_error(error)?.to_string(), 200))
+}
+
+/// It may sit in an I/O error that sits in another one, and `source` skips what an I/O error wraps.
+fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(fault) = error.downcast_ref::<rustls::Error>() {
         return Some(fault);
     }
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match wrapped {
-        Some(inner) => tls_fault(inner),
-        None => error.source().and_then(tls_fault),
+        Some(inner) => rustls_error(inner),
+        None => error.source().and_then(rustls_error),
     }
 }
 
