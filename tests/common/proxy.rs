@@ -95,6 +95,8 @@ pub enum Fault {
     NotHttp,
     /// 200 with this body.
     Body(String),
+    /// This status with this body.
+    Answer(u16, String),
     /// The answer a byte at a time, this long apart.
     Drip(Duration),
 }
@@ -200,7 +202,12 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(vault: &Vault) -> Self {
-        let upstream = vault.address.trim_start_matches("http://").parse().unwrap();
+        Self::before(&vault.address)
+    }
+
+    /// Before any other server that speaks plain HTTP.
+    pub fn before(address: &str) -> Self {
+        let upstream = address.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -388,6 +395,9 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
                 return Ok(());
             }
             Some(Fault::Body(body)) => client.write_all(&Response::new(200, body.into_bytes()).bytes())?,
+            Some(Fault::Answer(status, body)) => {
+                client.write_all(&Response::new(status, body.into_bytes()).bytes())?;
+            }
             Some(Fault::Drip(pause)) => {
                 for byte in forward(&request, shared)?.bytes() {
                     client.write_all(&[byte])?;
