@@ -119,6 +119,8 @@ pub struct Broker {
     tickets: Tickets<Asked>,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
     changes: tokio::sync::broadcast::Sender<Changed>,
+    #[cfg(feature = "kms")]
+    kms: Arc<crate::kms::Kms>,
 }
 
 /// What a record about a question needs to know of the call.
@@ -145,6 +147,8 @@ impl Broker {
             tickets: Tickets::default(),
             login_attached: Mutex::new(Box::new(|| false)),
             changes: tokio::sync::broadcast::channel(64).0,
+            #[cfg(feature = "kms")]
+            kms: Arc::new(crate::kms::Kms::new(&config)),
             config,
             vault,
             audit,
@@ -176,9 +180,18 @@ impl Broker {
     /// True when the operation is registered under these settings.
     #[must_use]
     pub fn offers(&self, op: &Op) -> bool {
+        self.would_offer(op) && !self.is_off(op)
+    }
+
+    fn would_offer(&self, op: &Op) -> bool {
         let family =
             op.spec.toolset == Toolset::Session || self.config.toolsets.contains(op.spec.toolset.as_str());
         family && (!*self.config.read_only || op.spec.effect.is_read_only())
+    }
+
+    /// True when the back end behind it is switched off.
+    fn is_off(&self, op: &Op) -> bool {
+        op.spec.toolset == Toolset::Kms && !*self.config.aws_kms_enabled
     }
 
     /// Carries a call through all steps. With `approved`, the human's yes to the same call.
@@ -266,6 +279,8 @@ impl Broker {
                     config: self.config.clone(),
                     audit: self.audit.clone(),
                     handled: handled.clone(),
+                    #[cfg(feature = "kms")]
+                    kms: self.kms.clone(),
                 };
                 call.run(granted).await
             }
@@ -397,8 +412,11 @@ impl Broker {
     }
 
     fn parse(&self, passing: &mut Passing<'_>, arguments: &Value) -> Result<Box<dyn AnyCall>, Error> {
-        if !self.offers(passing.op) {
+        if !self.would_offer(passing.op) {
             return Err(Error::UnknownTool);
+        }
+        if self.is_off(passing.op) {
+            return Err(Error::KmsOff);
         }
         let call = passing.op.parse(arguments.clone())?;
         passing.target = call.target(&passing.caller.place)?;

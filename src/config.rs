@@ -2,7 +2,7 @@
 //!
 //! Precedence: arguments, environment (`NAME`, then its `BAO_*` synonym, then `NAME_FILE` for a secret),
 //! the configuration file, the default. `vault-mcp config` prints the result. Nothing else in the
-//! crate reads the environment.
+//! crate reads the environment, but for the AWS SDK, which looks for its credentials there.
 
 use std::{collections::BTreeMap, fmt, ops::Deref, path::PathBuf, str::FromStr};
 
@@ -12,7 +12,7 @@ use crate::{
     audit,
     effect::Effect,
     error::Error,
-    names::{MountName, Subject},
+    names::{AwsKeyId, AwsRegion, MountName, Subject},
 };
 
 /// Where a value came from.
@@ -143,6 +143,15 @@ impl FromSetting for SecretText {
 impl FromSetting for Subject {
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|fault| fault.to_string())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for AwsKeyId {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|_| "expected the id, the ARN or the alias of a key".to_owned())
     }
     fn print(&self) -> String {
         self.to_string()
@@ -468,6 +477,14 @@ settings! {
     tool_names: ToolNames = "TOOL_NAMES" Some("underscore"), false;
     /// Register only what reads and computes.
     read_only: bool = "READ_ONLY" Some("false"), false;
+    /// Offer the tools of AWS KMS. Credentials come from AWS' standard chain: environment, profile, SSO, container, instance.
+    aws_kms_enabled: bool = "AWS_KMS_ENABLED" Some("false"), false;
+    /// Region of AWS KMS; else the profile's or the instance's.
+    aws_region: Option<String> = "AWS_REGION" None, false;
+    /// Key of AWS KMS that calls use which name none: id, ARN or alias.
+    aws_kms_default_key_id: Option<AwsKeyId> = "AWS_KMS_DEFAULT_KEY_ID" None, false;
+    /// Address to use in place of the region's own for AWS KMS; https unless it is this machine.
+    aws_kms_endpoint: Option<Address> = "AWS_KMS_ENDPOINT" None, false;
     /// The audit log's file; by default in the platform's data folder.
     audit_log: Option<PathBuf> = "AUDIT_LOG" None, false;
     /// When the audit log is forced to disk: always, writes, never.
@@ -679,6 +696,7 @@ impl Config {
                 "expected names of letters, digits, '.', '_' and '-', joined by '/'.",
             ));
         }
+        config.check_aws()?;
         for (name, root) in [("KV_ROOT", &*config.kv_root), ("SERVICES_PATH", &*config.services_path)] {
             let filled = fill(root, &config.default_prefix, "a");
             if filled != "/" && crate::names::SecretPath::parse(filled.trim_matches('/')).is_err() {
@@ -694,6 +712,34 @@ impl Config {
             return Err(Error::config("LOG_LEVEL", "expected one of: error, warn, info, debug, trace, off."));
         }
         Ok(config)
+    }
+
+    /// `AWS_REGION` is in many an environment for other programs: it is looked at only where KMS is on.
+    fn check_aws(&self) -> Result<(), Error> {
+        if let Some(endpoint) = &*self.aws_kms_endpoint
+            && !endpoint.as_str().starts_with("https://")
+            && !endpoint.is_loopback()
+        {
+            return Err(Error::config(
+                "AWS_KMS_ENDPOINT",
+                "plain http is refused for another machine: plaintexts and keys would go over the wire in the clear. Give an https address.",
+            ));
+        }
+        if !*self.aws_kms_enabled {
+            return Ok(());
+        }
+        if !cfg!(feature = "kms") {
+            return Err(Error::config(
+                "AWS_KMS_ENABLED",
+                "this program was built without AWS KMS. Build it with the feature `kms`, or leave the setting out.",
+            ));
+        }
+        match self.aws_region.as_deref().map(AwsRegion::parse) {
+            Some(Err(_)) => {
+                Err(Error::config("AWS_REGION", "it is no region of AWS. Give one as eu-central-1."))
+            }
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Where the audit log lies.
@@ -818,6 +864,41 @@ mod tests {
         }
         let remote = layers(&[("VAULT_SKIP_VERIFY", "true"), ("VAULT_ADDR", "https://vault.example.com")]);
         assert!(Config::load(&remote).is_err());
+    }
+
+    #[test]
+    fn kms_goes_to_another_machine_by_https_only() {
+        for (endpoint, fits) in [
+            ("https://kms.example.com", true),
+            ("http://127.0.0.1:4566", true),
+            ("http://localhost:4566", true),
+            ("http://169.254.169.254", false),
+            ("http://kms.eu-west-1.amazonaws.com", false),
+            ("https://kms.example.com/path", false),
+        ] {
+            assert_eq!(Config::load(&layers(&[("AWS_KMS_ENDPOINT", endpoint)])).is_ok(), fits, "{endpoint}");
+        }
+    }
+
+    #[cfg(feature = "kms")]
+    #[test]
+    fn a_region_that_is_none_matters_only_where_kms_is_on() {
+        for region in ["evil.example.com/", "EU-WEST-1", "eu west", "-", "eu-"] {
+            assert!(Config::load(&layers(&[("AWS_REGION", region)])).is_ok());
+            let on = layers(&[("AWS_REGION", region), ("AWS_KMS_ENABLED", "true")]);
+            assert_eq!(Config::load(&on).unwrap_err().code(), "config_invalid", "{region}");
+        }
+        let on = layers(&[("AWS_REGION", "us-gov-west-1"), ("AWS_KMS_ENABLED", "true")]);
+        assert!(Config::load(&on).is_ok());
+    }
+
+    #[cfg(not(feature = "kms"))]
+    #[test]
+    fn a_build_without_kms_does_not_claim_to_have_it() {
+        assert_eq!(
+            Config::load(&layers(&[("AWS_KMS_ENABLED", "true")])).unwrap_err().code(),
+            "config_invalid"
+        );
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub enum Error {
         "There is no tool of that name here. Call tools/list for those that are; TOOLSETS and READ_ONLY decide which are registered."
     )]
     UnknownTool,
+    /// A tool of AWS KMS, which is off.
+    #[error(
+        "AWS KMS is switched off here, so its tools do not exist. The user can set AWS_KMS_ENABLED=true (and AWS_REGION) for this server, have AWS credentials ready, and start it again."
+    )]
+    KmsOff,
     /// A value that is a mask, not a secret.
     #[error(
         "{field}: the value is a mask or a reference that an earlier answer showed in place of a secret. Leave the key out to keep its value, or give the real one."
@@ -254,6 +259,72 @@ pub enum Error {
         read_back: Cow<'static, str>,
     },
 
+    /// The AWS credential chain gave nothing.
+    #[error(
+        "There are no AWS credentials: {fault}. The user can set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for this server, or log in with `aws sso login`, then call again."
+    )]
+    KmsCredentialsMissing {
+        /// What the chain ran into.
+        fault: &'static str,
+    },
+    /// AWS does not take the credentials.
+    #[error(
+        "AWS does not accept the credentials: {fault}. The user can renew them (`aws sso login`, a new access key), then call again."
+    )]
+    KmsCredentialsRejected {
+        /// Which of the ways.
+        fault: &'static str,
+    },
+    /// IAM, the key policy or a grant does not allow it.
+    #[error(
+        "Forbidden by AWS. The credentials would need the action {action} on the key, in its key policy, an IAM policy or a grant."
+    )]
+    KmsForbidden {
+        /// As a policy names it, `kms:Encrypt` say.
+        action: &'static str,
+    },
+    /// AWS limits the rate.
+    #[error("AWS KMS limits the rate of requests. Wait a few seconds, then call again.")]
+    KmsThrottled,
+    /// No such key in this account and region.
+    #[error(
+        "AWS KMS has no such key, alias or grant in this account and region. Check key_id, AWS_KMS_DEFAULT_KEY_ID and AWS_REGION."
+    )]
+    KmsKeyNotFound,
+    /// The key is there and cannot be used for this.
+    #[error("The key cannot be used for this: {fault}. Use another key, or ask the key's owner.")]
+    KmsKeyUnusable {
+        /// Why not.
+        fault: &'static str,
+    },
+    /// A ciphertext that does not open.
+    #[error(
+        "The ciphertext does not open: it is damaged, was made with another key, or encryption_context is not the one it was made with. Give exactly the context of the encryption."
+    )]
+    KmsCiphertext,
+    /// KMS says the request is wrong.
+    #[error("AWS KMS refused the request as invalid{hint}. Check the arguments and the type of the key.")]
+    KmsRejected {
+        /// A bounded, value-free hint.
+        hint: &'static str,
+    },
+    /// KMS failed.
+    #[error("AWS KMS failed: {fault}. Try again later.")]
+    KmsFailed {
+        /// In what way.
+        fault: &'static str,
+    },
+    /// No answer from KMS.
+    #[error(
+        "AWS KMS at {address} cannot be reached: {fault}. Check AWS_REGION, AWS_KMS_ENDPOINT and the network, then call again."
+    )]
+    KmsUnreachable {
+        /// Endpoint, or the region whose endpoint was meant.
+        address: String,
+        /// What happened, without bodies or headers.
+        fault: Cow<'static, str>,
+    },
+
     /// A file that this server will not write.
     #[error("The file is not written: {fault}. Name a new file under the working folder.")]
     FileRefused {
@@ -321,7 +392,7 @@ pub enum Error {
 codes!(Error {
     Self::InvalidInput { .. } => "invalid_input", "an argument is missing, unknown, or not of its type or form";
     Self::PathRefused { .. } => "path_refused", "a path would leave, or could be read as leaving, the caller's tree";
-    Self::UnknownTool => "unknown_tool", "there is no such tool, or it is switched off";
+    Self::UnknownTool | Self::KmsOff => "unknown_tool", "there is no such tool, or it is switched off";
     Self::MaskedValue { .. } => "masked_value", "a value to be written is a mask or reference that an earlier answer showed";
     Self::DangerousPattern { .. } => "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
     Self::TooLarge { .. } => "too_large", "the request, or a part of it, is over its limit";
@@ -354,6 +425,16 @@ codes!(Error {
     Self::VaultFailed { .. } => "vault_failed", "Vault answered with a failure of its own";
     Self::VaultAnswer { .. } => "vault_answer", "what answered does not speak as Vault does";
     Self::OutcomeUnknown { .. } => "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
+    Self::KmsCredentialsMissing { .. } => "kms_credentials_missing", "the AWS credential chain gave no credentials";
+    Self::KmsCredentialsRejected { .. } => "kms_credentials_rejected", "AWS does not accept the credentials";
+    Self::KmsForbidden { .. } => "kms_forbidden", "no policy or grant of AWS allows it";
+    Self::KmsThrottled => "kms_throttled", "AWS KMS limits the rate of requests";
+    Self::KmsKeyNotFound => "kms_key_not_found", "AWS KMS has no such key in the account and region";
+    Self::KmsKeyUnusable { .. } => "kms_key_unusable", "the key is disabled, pending deletion, or not of the kind that can do it";
+    Self::KmsCiphertext => "kms_ciphertext", "a ciphertext is damaged, or of another key or encryption context";
+    Self::KmsRejected { .. } => "kms_rejected", "AWS KMS refused the request as invalid";
+    Self::KmsFailed { .. } => "kms_failed", "AWS KMS answered with a failure of its own, or as it never does";
+    Self::KmsUnreachable { .. } => "kms_unreachable", "no connection to AWS KMS, or no answer before the deadline";
     Self::FileRefused { .. } => "file_refused", "a file lies outside the client's folders, exists already, or is behind a link";
     Self::FileUnreadable { .. } => "file_unreadable", "a file lies outside the client's folders, is no text, or cannot be edited or read with certainty";
     Self::NotCarried { .. } => "not_carried", "a value or key name that a file of this kind would not give back unchanged, or that would steer programs";
@@ -399,6 +480,7 @@ impl Error {
             Self::InvalidInput { .. }
                 | Self::PathRefused { .. }
                 | Self::UnknownTool
+                | Self::KmsOff
                 | Self::MaskedValue { .. }
                 | Self::DangerousPattern { .. }
                 | Self::TooLarge { .. }

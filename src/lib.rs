@@ -18,11 +18,12 @@
 //!       │ Session
 //!       ▼
 //!  vault          one HTTP client, the token, the engines' requests
+//!  kms            AWS KMS over the same kind of HTTP client, where it is switched on
 //!
 //!  dev            the embedded dev Vault; imports nothing from above, is reached by HTTP only
 //! ```
 //!
-//! Imports point down: `front → broker → {op, audit, vault}`, `ops → {op, vault}`. No operation knows a
+//! Imports point down: `front → broker → {op, audit, vault, kms}`, `ops → {op, vault, kms}`. No operation knows a
 //! front end and no front end knows an operation.
 //!
 //! # A write, from line to disk: `tools/call kv_write` on stdio
@@ -60,6 +61,8 @@ pub mod effect;
 pub mod error;
 pub mod front;
 pub mod handover;
+#[cfg(feature = "kms")]
+pub mod kms;
 pub mod names;
 pub mod op;
 pub mod ops;

@@ -307,6 +307,33 @@ text_name!(
     }
 );
 
+text_name!(
+    /// A key of AWS KMS: id, ARN or alias.
+    AwsKeyId, "^[A-Za-z0-9:/_-]{1,2048}$", 2048, "key",
+    |text| all(text, |c| c.is_ascii_alphanumeric() || matches!(c, ':' | '/' | '_' | '-'),
+        "letters, digits, ':', '/', '_' and '-'")
+);
+
+impl From<AwsKeyId> for String {
+    fn from(id: AwsKeyId) -> Self {
+        id.0
+    }
+}
+
+text_name!(
+    /// A region of AWS. It becomes part of a host name.
+    AwsRegion, "^[a-z][a-z0-9-]{1,31}$", 32, "region",
+    |text| {
+        all(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+            "lower-case letters, digits and '-'")?;
+        if text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.ends_with('-') {
+            Ok(())
+        } else {
+            Err(NameFault::FirstCharacter)
+        }
+    }
+);
+
 macro_rules! path_serde {
     ($name:ident, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $name {

@@ -42,6 +42,8 @@ pub enum Toolset {
     Ssh,
     /// X.509 certificates.
     Pki,
+    /// AWS KMS.
+    Kms,
 }
 
 impl Toolset {
@@ -56,6 +58,7 @@ impl Toolset {
             Self::Db => "db",
             Self::Ssh => "ssh",
             Self::Pki => "pki",
+            Self::Kms => "kms",
         }
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod database;
 pub mod files;
+#[cfg(feature = "kms")]
+pub mod kms;
 pub mod kv;
 pub mod pki;
 pub mod service;
@@ -49,6 +51,16 @@ pub(crate) const TABLE: &[Op] = &[
     Op::of::<pki::Roles>(),
     Op::of::<pki::Issue>(),
     Op::of::<pki::Revoke>(),
+    #[cfg(feature = "kms")]
+    Op::of::<kms::Encrypt>(),
+    #[cfg(feature = "kms")]
+    Op::of::<kms::Decrypt>(),
+    #[cfg(feature = "kms")]
+    Op::of::<kms::DataKey>(),
+    #[cfg(feature = "kms")]
+    Op::of::<kms::Sign>(),
+    #[cfg(feature = "kms")]
+    Op::of::<kms::Verify>(),
     Op::of::<wrap::Wrap>(),
     Op::of::<session::Status>(),
     Op::of::<session::Login>(),

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     config::{Config, PathNames, fill},
     error::Error,
-    names::{MountName, Prefix, SecretPath, ServiceName, Subject},
+    names::{AwsKeyId, MountName, Prefix, SecretPath, ServiceName, Subject},
 };
 
 /// A caller's own tree, resolved from the templates for its subject.
@@ -30,6 +30,8 @@ pub struct Engines {
     pub ssh: MountName,
     /// PKI.
     pub pki: MountName,
+    /// Not mounted anywhere: the key of AWS KMS for calls that name none.
+    pub aws_key: Option<AwsKeyId>,
 }
 
 /// A full path under a mount. Only a [`Place`] makes one.
@@ -73,6 +75,7 @@ impl Place {
                 database: config.database_mount.clone(),
                 ssh: config.ssh_mount.clone(),
                 pki: config.pki_mount.clone(),
+                aws_key: config.aws_kms_default_key_id.clone(),
             },
             strict: *config.path_names == PathNames::Strict,
         }

@@ -185,6 +185,15 @@ impl Session {
         self.request_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes the id that another back end gave the request of this call, for the audit log.
+    #[cfg(feature = "kms")]
+    pub(crate) fn note_request_id(&self, id: &str) {
+        if (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        }
+    }
+
     /// Sends a reading request, up to three times when the way to Vault fails, and gives the raw answer:
     /// status 2xx, 400, 403, 404 or 405.
     ///

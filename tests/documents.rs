@@ -1,6 +1,7 @@
 //! The documents say what the code does: tables are generated from the code, and what people copy is tried.
 //! `UPDATE=1 cargo test --test documents` writes what has changed.
 
+#![cfg(feature = "kms")] // they describe the program with everything in it
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

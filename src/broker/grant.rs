@@ -72,6 +72,8 @@ pub struct Granted {
     pub(super) caller: Caller,
     pub(super) config: Arc<Config>,
     pub(super) audit: Audit,
+    #[cfg(feature = "kms")]
+    pub(super) kms: Arc<crate::kms::Kms>,
     /// What was observed for the preview the human agreed to; outer `None` when nobody was asked.
     pub(super) observed: Option<Option<u64>>,
     pub(super) reveal: bool,
@@ -121,6 +123,13 @@ impl Granted {
     #[must_use]
     pub fn transit(&self) -> Transit<'_> {
         Transit::new(&self.session, self.config.transit_mount.as_str())
+    }
+
+    /// AWS KMS.
+    #[cfg(feature = "kms")]
+    #[must_use]
+    pub fn kms(&self) -> crate::kms::Access<'_> {
+        self.kms.lend(&self.session)
     }
 
     /// Requests of other engines.
