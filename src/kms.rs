@@ -426,8 +426,7 @@ mod tests {
         let with_keys = aws_sdk_kms::Config::builder().credentials_provider(keys);
         let call = client.encrypt().key_id("alias/a").plaintext(Blob::new("x")).customize();
         assert!(call.config_override(with_keys).send().await.is_err());
-        let seen = recorder.0.lock().unwrap().clone();
-        seen
+        recorder.0.lock().unwrap().clone()
     }
 
     #[tokio::test]
