@@ -112,7 +112,7 @@ fn comment(text: &str, holds_value: &dyn Fn(&str) -> bool) -> Option<String> {
     let shaped = words.clone().any(|word| looks::shape(word).is_some());
     let speaks = words.any(looks::is_secret_name);
     let assigns = text.contains([':', '=']) || text.contains(" is ") || text.contains("->");
-    (!shaped && !holds_value(text) && !(speaks && assigns)).then(|| text.trim_end().to_owned())
+    (!(shaped || holds_value(text) || (speaks && assigns))).then(|| text.trim_end().to_owned())
 }
 
 /// The example of a YAML file. Comments are left out with the values.

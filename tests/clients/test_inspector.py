@@ -29,6 +29,10 @@ CALLS = {
     "kv_delete": ({"path": "app"}, "nobody_to_ask"),
     "kv_undelete": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
     "kv_destroy": ({"path": "app", "versions": [1]}, "nobody_to_ask"),
+    "vault_inject": ({"service": "app"}, "nobody_to_ask"),
+    "vault_scan_env": ({"service": "app", "file_path": "sample.env"}, None),
+    "vault_scan_compose": ({"service": "app", "file_path": "compose.yaml"}, None),
+    "vault_generate_example": ({"service": "app", "file_path": "sample.env"}, None),
     "secret_wrap": ({"path": "app"}, "nobody_to_ask"),
     "transit_encrypt": ({"key": "inspected", "plaintext": "aGk="}, None),
     "transit_decrypt": ({"key": "inspected", "ciphertext": "vault:v1:AAAA"}, "vault_rejected"),
@@ -85,9 +89,11 @@ def test_the_strict_inspector_finds_no_fault_in_the_tools(inspect, era):
     assert len(result["tools"]) >= len(CALLS)
 
 
-def test_every_tool_can_be_called(inspect, vault, subject):
+def test_every_tool_can_be_called(inspect, vault, subject, home):
     vault.write(subject, "app", {"k": canary("one")})
     vault.write(subject, "app", {"k": canary("two"), "l": "x"})
+    (home / "work" / "sample.env").write_text("K=sample\n")
+    (home / "work" / "compose.yaml").write_text("services:\n  app:\n    environment:\n      K: sample\n")
     for engine in ("transit", "pki"):
         vault.call("POST", f"sys/mounts/{engine}", {"type": engine})
     vault.call("POST", "transit/keys/inspected", {})

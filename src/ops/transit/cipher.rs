@@ -66,11 +66,11 @@ pub struct EncryptInput {
     key: EngineName,
     /// Bytes to encrypt, as base64.
     plaintext: Option<Base64>,
-    /// Context of a derived key, as base64.
+    /// Context, for a derived key.
     context: Option<Base64>,
-    /// Version of the key; the newest if left out.
+    /// Key version; the newest if left out.
     key_version: Option<KeyVersion>,
-    /// In place of plaintext: up to 1000 items.
+    /// Up to 1000 items instead.
     #[schemars(length(min = 1, max = 1000))]
     batch: Option<Vec<EncryptItem>>,
 }
@@ -140,9 +140,9 @@ pub struct RewrapInput {
     key: EngineName,
     /// Ciphertext of an older version of the key.
     ciphertext: Option<VaultText>,
-    /// Context of a derived key, as base64.
+    /// Context, for a derived key.
     context: Option<Base64>,
-    /// In place of ciphertext: up to 1000 items.
+    /// Up to 1000 items instead.
     #[schemars(length(min = 1, max = 1000))]
     batch: Option<Vec<CiphertextItem>>,
 }
@@ -220,9 +220,9 @@ pub struct DecryptInput {
     key: EngineName,
     /// Ciphertext, as Vault gave it.
     ciphertext: Option<VaultText>,
-    /// Context of a derived key, as base64.
+    /// Context, for a derived key.
     context: Option<Base64>,
-    /// In place of ciphertext: up to 1000 items.
+    /// Up to 1000 items instead.
     #[schemars(length(min = 1, max = 1000))]
     batch: Option<Vec<CiphertextItem>>,
     /// true asks the human to let you see the plaintext.

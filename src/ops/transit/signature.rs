@@ -131,9 +131,9 @@ pub struct SignInput {
     /// input is a digest already.
     #[serde(default)]
     prehashed: bool,
-    /// Context of a derived key, as base64.
+    /// Context, for a derived key.
     context: Option<Base64>,
-    /// Version of the key; the newest if left out.
+    /// Key version; the newest if left out.
     key_version: Option<KeyVersion>,
 }
 
@@ -210,7 +210,7 @@ pub struct VerifyInput {
     /// input is a digest already.
     #[serde(default)]
     prehashed: bool,
-    /// Context of a derived key, as base64.
+    /// Context, for a derived key.
     context: Option<Base64>,
 }
 
