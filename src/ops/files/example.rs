@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Format, Stored, target};
 use crate::{
-    broker::{Granted, Place},
+    broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
     handover::{FileName, NewFile, example, target::read},
     names::ServiceName,
-    op::{Effect, Operation, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Spec, Target, Toolset},
     secret::REFERENCE_SCHEME,
 };
 
@@ -32,7 +32,7 @@ pub struct ExampleInput {
     #[serde(default)]
     #[schemars(!default)]
     format: Format,
-    /// New file that takes the text, in place of the answer.
+    /// New file that takes the text, in place of the answer; a human confirms it first.
     output_path: Option<FileName>,
 }
 
@@ -71,6 +71,22 @@ impl Operation for GenerateExample {
             Some(to) => target(&input.service, &format!("{from} → {}", to.as_str()), "and", place),
             None => target(&input.service, from, "and", place),
         }
+    }
+
+    fn is_local(input: &Self::Input) -> bool {
+        input.output_path.is_some()
+    }
+
+    fn writes_file(input: &Self::Input) -> Option<&'static str> {
+        input.output_path.as_ref().map(|_| "output_path")
+    }
+
+    async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
+        read(&input.file_path, look.roots())?;
+        let Some(name) = &input.output_path else { return Ok(Preview::default()) };
+        // Made and removed again: whether it can be made is known before a human is asked.
+        drop(NewFile::create(name, look.roots())?);
+        Ok(Preview { verb: "EXAMPLE", detail: "a new file without values".to_owned(), ..Preview::default() })
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {

@@ -99,10 +99,11 @@ impl Operation for Inject {
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
+        let opened = Opened::of(input, look.roots())?;
         let mount = look.place().mount(None)?;
         let path = look.place().service(&input.service)?;
         let secret = look.kv(mount).read(path.as_str(), None).await?;
-        let plan = Plan::make(input, look.roots(), &secret.data, &format!("{mount}/{path}"), secret.version)?;
+        let plan = Plan::make(input, opened, &secret.data, &format!("{mount}/{path}"), secret.version)?;
         let mut warnings: Vec<String> =
             git::ask(plan.file.path().to_owned()).await.warning().into_iter().collect();
         if !plan.unresolved.is_empty() {
@@ -129,6 +130,7 @@ impl Operation for Inject {
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
+        let opened = Opened::of(&input, granted.roots())?;
         let mount = granted.place().mount(None)?;
         let path = granted.place().service(&input.service)?;
         let secret = granted.kv(mount).read(path.as_str(), granted.cas(None)).await?;
@@ -143,8 +145,7 @@ impl Operation for Inject {
                 return Err(Error::DangerousPattern { keys: keys.join(", "), patterns: names.join(", ") });
             }
         }
-        let plan =
-            Plan::make(&input, granted.roots(), &secret.data, &format!("{mount}/{path}"), secret.version)?;
+        let plan = Plan::make(&input, opened, &secret.data, &format!("{mount}/{path}"), secret.version)?;
         let keys = plan.written();
         granted.handles(keys.iter().map(String::as_str));
         let Plan { file, text, unplaced, unresolved, .. } = plan;
@@ -170,6 +171,22 @@ fn dangerous(data: &SecretData) -> Vec<(&str, Vec<&'static str>)> {
     all.filter(|(_, names)| !names.is_empty()).collect()
 }
 
+/// The files of a call. They are opened before Vault is asked for anything.
+struct Opened {
+    name: FileName,
+    file: TargetFile,
+    template: Option<Zeroizing<String>>,
+}
+
+impl Opened {
+    fn of(input: &InjectInput, roots: &[std::path::PathBuf]) -> Result<Self, Error> {
+        let name = input.target()?;
+        let file = TargetFile::open(&name, roots)?;
+        let template = input.template.as_ref().map(|name| read(name, roots)).transpose()?;
+        Ok(Self { name, file, template })
+    }
+}
+
 /// What would be written, made anew for the preview and for the write.
 struct Plan {
     file: TargetFile,
@@ -182,14 +199,11 @@ struct Plan {
 impl Plan {
     fn make(
         input: &InjectInput,
-        roots: &[std::path::PathBuf],
+        Opened { name, file, template }: Opened,
         data: &SecretData,
         location: &str,
         version: Option<u64>,
     ) -> Result<Self, Error> {
-        let name = input.target()?;
-        let file = TargetFile::open(&name, roots)?;
-        let template = input.template.as_ref().map(|name| read(name, roots)).transpose()?;
         let base = template.as_deref().map(String::as_str).or(file.text()).unwrap_or_default();
         let resolve = |text: &str| referenced(text, location, version);
         match input.format.of(&name)? {

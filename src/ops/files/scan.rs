@@ -263,10 +263,11 @@ impl Operation for ScanCompose {
         }
         let mut seen: Vec<&str> = Vec::new();
         for (place, path) in &compose.env_files {
-            if seen.contains(&path.as_str()) {
+            let bare = path.trim_start_matches("./");
+            if seen.contains(&bare) {
                 continue;
             }
-            seen.push(path);
+            seen.push(bare);
             let place = format!("{} {}", shown(place, 120), shown(path, 120));
             let name = (seen.len() <= MAX_FILES).then(|| beside(&input.file_path, path)).flatten();
             match name.map(|name| read(&name, granted.roots())) {
