@@ -6,6 +6,7 @@
 #   python      the MCP SDK for Python, 1.x and 2.x, over a real Vault
 #   inspector   the MCP Inspector's command line
 #   claude      Claude Code's `claude mcp add|get|list`
+#   files       what vault_inject writes, read back by other programs
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -197,8 +198,20 @@ stage_checks() {
 }
 
 stage_rust() {
-  debian tmux=tmux script=bsdutils git=git
-  env_without_vault cargo_test rust
+  debian tmux=tmux script=bsdutils git=git openssl=openssl
+  env_without_vault moto cargo_test rust
+}
+
+# AWS KMS as moto has it; without it the tests of KMS say what is missing.
+moto() {
+  local python
+  python3 -c "import ensurepip, venv" 2>/dev/null || debian ensurepip=python3-venv
+  if python=$(python_with tests/kms/requirements.txt); then
+    VAULT_MCP_TEST_MOTO_PYTHON=$python "$@"
+  else
+    leave_out "AWS KMS (moto)" "pip cannot install it"
+    "$@"
+  fi
 }
 
 # The embedded Vault is used where no other is named.
@@ -210,7 +223,9 @@ env_without_vault() {
 }
 
 stage_vault() {
-  debian tmux=tmux script=bsdutils git=git
+  # What Vault issues is used: database users, SSH certificates, X.509 chains.
+  debian tmux=tmux script=bsdutils git=git openssl=openssl ssh=openssh-client sshd=openssh-server \
+    psql=postgresql-client initdb=postgresql
   if ! vault_path; then
     leave_out "the suite over a real Vault" "none can be had"
     return
@@ -224,7 +239,7 @@ stage_vault() {
     name=${name%.rs}
     grep -qrE '\b(vault\(\)|Vault::|VAULT_MCP_TEST_VAULT)' "$file" "tests/$name" 2>/dev/null && targets+=(--test "$name")
   done
-  VAULT_MCP_TEST_VAULT=$real_vault cargo_test vault "${targets[@]}"
+  VAULT_MCP_TEST_VAULT=$real_vault moto cargo_test vault "${targets[@]}"
 }
 
 stage_python() {
@@ -251,19 +266,23 @@ python_ready() {
   if ! vault_path; then leave_out "a real Vault below the clients" "none can be had"; fi
 }
 
-npm_stage() { # npm_stage WHAT FILE
+npm_stage() { # npm_stage WHAT FILE [REQUIREMENTS]
   python_ready || return
   local python programs
   if ! programs=$(npm_programs); then
     leave_out "$1" "npm cannot install it"
-  elif ! python=$(python_with tests/clients/requirements-2.txt); then
-    leave_out "$1" "pip cannot install pytest"
+  elif ! python=$(python_with "${3:-tests/clients/requirements-2.txt}"); then
+    leave_out "$1" "pip cannot install what it needs"
   else
     VAULT_MCP_NPM_PROGRAMS=$programs pytest_run "$stage" "$python" "$2"
   fi
 }
 stage_inspector() { npm_stage "the MCP Inspector" tests/clients/test_inspector.py; }
 stage_claude() { npm_stage "Claude Code" tests/clients/test_claude.py; }
+stage_files() {
+  debian dash=dash bash=bash
+  npm_stage "the readers of files" tests/clients/test_files.py tests/clients/requirements-files.txt
+}
 
 stage_install() {
   if ! build_release; then
@@ -283,9 +302,9 @@ stage_install() {
 
 # ---- all together ----------------------------------------------------------------------------------------
 
-known="checks rust vault python inspector claude install"
+known="checks rust vault python inspector claude files install"
 stages=("$@")
-[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude install)
+[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude files install)
 for stage in "${stages[@]}"; do
   case " $known " in
     *" $stage "*) ;;
@@ -296,7 +315,7 @@ for stage in "${stages[@]}"; do
   esac
 done
 real_vault=
-case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '*) vault_begin ;; esac
+case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '*) vault_begin ;; esac
 
 for stage in "${stages[@]}"; do
   say "$stage"
