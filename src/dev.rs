@@ -3,9 +3,9 @@
 //!
 //! Memory only, loopback only, gone at exit. It knows nothing of the rest of the crate and is reached by
 //! HTTP only, so what works with it works with a real server; where the two differ the real one (1.21.0) is
-//! right, and a test compares them request by request. KV versions 1 and 2, tokens, ACL policies, AppRole,
-//! userpass, response wrapping, seal and health are here; audit devices, identity, namespaces and every
-//! other engine are not, and asking for one gets an answer that says so.
+//! right, and a test compares them request by request. KV versions 1 and 2, transit, tokens, ACL policies,
+//! AppRole, userpass, response wrapping, seal and health are here; audit devices, identity, namespaces and
+//! every other engine are not, and asking for one gets an answer that says so.
 //!
 //! ```text
 //! dev            the handle: start, address, root token, shutdown
@@ -14,7 +14,7 @@
 //! │ ├ system     sys/…         mounts   sys/mounts, sys/auth, sys/internal/ui/mounts
 //! │ ├ tokens     the tokens    token_paths   auth/token/…
 //! │ └ policy     rules and what they allow together
-//! ├ engine       what is mounted: kv1, kv2, approle, userpass — the seam for more
+//! ├ engine       what is mounted: kv1, kv2, transit, approle, userpass — the seam for more
 //! └ seed         sample content, set up by HTTP on any Vault
 //! ```
 
@@ -49,6 +49,7 @@ pub mod seed;
 mod system;
 mod token_paths;
 mod tokens;
+mod transit;
 mod userpass;
 mod wire;
 

@@ -59,6 +59,7 @@ pub(super) async fn embed(config: &mut Config) -> Result<DevVault, Error> {
     let what = Seed {
         prefix: config.default_prefix.clone(),
         mount: config.kv_mount.as_str().to_owned(),
+        transit: config.transit_mount.as_str().to_owned(),
         ..Seed::for_subject(subject.as_str())
     };
     let client = http_client(&Tls { plain: true, ..Tls::default() })?;
@@ -103,6 +104,9 @@ fn announcement(running: &Running, server: Server, report: &Report) -> String {
     }
     for secret in &report.secrets {
         text.push_str(&format!("Sample secret: {secret}\n"));
+    }
+    for key in &report.transit_keys {
+        text.push_str(&format!("Transit key: {key}\n"));
     }
     for made in &report.tokens {
         text.push_str(&format!("Token with the policy {}: {}\n", made.policy, made.token));

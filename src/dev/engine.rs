@@ -11,6 +11,7 @@ use super::{
     approle::AppRole,
     kv1::Kv1,
     kv2::Kv2,
+    transit::Transit,
     userpass::Userpass,
     wire::{Answer, Object, Op},
 };
@@ -82,10 +83,14 @@ pub(super) fn secrets(
             let shown = options.cloned().unwrap_or_default();
             Ok((Box::new(Kv1::default()), "kv".to_owned(), Value::Object(shown)))
         }
+        ("transit", None) => {
+            let shown = options.cloned().unwrap_or_default();
+            Ok((Box::new(Transit::default()), "transit".to_owned(), Value::Object(shown)))
+        }
         ("kv", Some(_)) => {
             Err(Refused::Options("nil backend of type \"kv\" returned from factory".to_owned()))
         }
-        (known, Some(_)) if ABSENT_SECRETS.contains(&known) => {
+        (known, Some(_)) if known == "transit" || ABSENT_SECRETS.contains(&known) => {
             Err(Refused::Options(format!("secrets engine {known:?} does not allow setting a version")))
         }
         (known, _) if ABSENT_SECRETS.contains(&known) => Err(Refused::NotHere),
@@ -120,7 +125,6 @@ const ABSENT_SECRETS: &[&str] = &[
     "ssh",
     "terraform",
     "totp",
-    "transit",
 ];
 
 const ABSENT_AUTH: &[&str] = &[

@@ -14,6 +14,14 @@ pub(super) fn bytes<const N: usize>() -> [u8; N] {
     out
 }
 
+/// As many random bytes as wanted.
+pub(super) fn many(length: usize) -> Vec<u8> {
+    let mut out = vec![0_u8; length];
+    let filled = getrandom::fill(&mut out);
+    debug_assert!(filled.is_ok());
+    out
+}
+
 /// A random UUID (version 4).
 pub(super) fn uuid() -> String {
     let mut raw = bytes::<16>();

@@ -19,6 +19,8 @@ pub struct Seed {
     pub mount: String,
     /// The mount of KV version 1. Default `kv1`.
     pub mount_v1: String,
+    /// The mount of transit; it is made when it does not exist. Default `transit`.
+    pub transit: String,
     /// The first segment of every agent's tree. Default `mcp`.
     pub prefix: String,
     /// The agent whose tree is filled.
@@ -34,6 +36,7 @@ impl Seed {
         Self {
             mount: "secret".to_owned(),
             mount_v1: "kv1".to_owned(),
+            transit: "transit".to_owned(),
             prefix: "mcp".to_owned(),
             subject: subject.to_owned(),
             token_ttl: "24h".to_owned(),
@@ -47,6 +50,8 @@ impl Seed {
 pub struct Report {
     /// KV paths that were written, with their mount: `secret/mcp/alice/myapp`.
     pub secrets: Vec<String>,
+    /// Transit keys that were made, with their mount: `transit/k`.
+    pub transit_keys: Vec<String>,
     /// The names of the policies that were written.
     pub policies: Vec<String>,
     /// One token for each policy, in the same order.
@@ -134,7 +139,7 @@ pub enum SeedError {
 /// # Errors
 /// See [`SeedError`]. What the server lacks is no error, it is in [`Report::skipped`].
 pub async fn seed(url: &str, token: &str, http: &Client, what: &Seed) -> Result<Report, SeedError> {
-    for name in [&what.mount, &what.mount_v1, &what.prefix, &what.subject] {
+    for name in [&what.mount, &what.mount_v1, &what.transit, &what.prefix, &what.subject] {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || name.starts_with('-') || !name.bytes().all(fits) {
             return Err(SeedError::BadName(name.clone()));
@@ -144,9 +149,10 @@ pub async fn seed(url: &str, token: &str, http: &Client, what: &Seed) -> Result<
     let mut report = Report::default();
     parts::kv2(&server, what, &mut report).await?;
     parts::policies(&server, what, &mut report).await?;
-    // What may be missing. Transit, SSH and JWT have their place here.
+    // What may be missing. SSH and JWT have their place here.
     for (part, done) in [
         ("kv version 1", parts::kv1(&server, what, &mut report).await),
+        ("transit", parts::transit(&server, what, &mut report).await),
         ("approle", parts::approle(&server, what, &mut report).await),
         ("userpass", parts::userpass(&server, what, &mut report).await),
     ] {

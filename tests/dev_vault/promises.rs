@@ -213,8 +213,16 @@ async fn version_1_keeps_numbers_and_version_2_rounds_them_as_vault_does() {
 #[tokio::test]
 async fn what_is_not_here_says_so() {
     let vault = start().await;
+    ask(&vault, "POST", "sys/mounts/transit", "root", json!({ "type": "transit" })).await;
+    ask(&vault, "POST", "transit/keys/key", "root", json!({})).await;
     for (path, body) in [
-        ("sys/mounts/transit", json!({ "type": "transit" })),
+        ("transit/keys/other", json!({ "type": "ml-dsa" })),
+        ("transit/keys/other", json!({ "derived": true, "convergent_encryption": true })),
+        ("transit/datakey/plaintext/key", json!({})),
+        ("transit/export/encryption-key/key", json!({})),
+        ("transit/keys/key/trim", json!({ "min_available_version": 1 })),
+        ("transit/encrypt/key", json!({ "plaintext": "eA==", "nonce": "AAAAAAAAAAAAAAAA" })),
+        ("transit/hmac/key", json!({ "input": "eA==", "algorithm": "sha3-256" })),
         ("sys/mounts/pki", json!({ "type": "pki" })),
         ("sys/mounts/ssh", json!({ "type": "ssh" })),
         ("sys/mounts/database", json!({ "type": "database" })),
@@ -230,7 +238,7 @@ async fn what_is_not_here_says_so() {
         assert_eq!(got.status, 400, "{path}");
         assert!(got.text.contains("embedded dev Vault"), "{path}: {}", got.text);
     }
-    let got = ask(&vault, "POST", "transit/encrypt/key", "root", json!({})).await;
+    let got = ask(&vault, "POST", "pki/issue/web", "root", json!({})).await;
     assert_eq!(got.status, 404);
 }
 

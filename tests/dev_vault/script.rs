@@ -2,6 +2,8 @@
 //!
 //! `{name}` in a path, header or body is replaced by what an earlier step kept from that server's answer.
 
+mod transit;
+
 use serde_json::{Value, json};
 
 use super::client::Ask;
@@ -98,6 +100,7 @@ pub(crate) fn steps() -> Vec<Step> {
         wrapping(),
         logins(),
         leases(),
+        transit::steps(),
         seal(),
     ] {
         all.extend(part);

@@ -82,6 +82,16 @@ pub(super) async fn kv1(server: &Server<'_>, what: &Seed, report: &mut Report) -
     Ok(())
 }
 
+/// One key to encrypt with.
+pub(super) async fn transit(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let mount = &what.transit;
+    let body = json!({ "type": "transit", "description": "sample keys" });
+    server.mount(&format!("sys/mounts/{mount}"), body).await?;
+    server.post(&format!("{mount}/keys/k"), json!({ "type": "aes256-gcm96" })).await?;
+    report.transit_keys.push(format!("{mount}/k"));
+    Ok(())
+}
+
 /// Two policies for the subject's own tree, and a token with each.
 pub(super) async fn policies(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
     let subject = &what.subject;
@@ -115,10 +125,10 @@ path "sys/capabilities-self" { capabilities = ["update"] }
 "#;
 
 fn agent_policy(what: &Seed) -> String {
-    let Seed { mount, mount_v1, prefix, subject, .. } = what;
+    let Seed { mount, mount_v1, transit, prefix, subject, .. } = what;
     let tree = format!("{prefix}/{subject}");
     format!(
-        r#"# Reads and writes in its own tree, nothing else.
+        r#"# Reads and writes in its own tree, computes with transit keys, nothing else.
 path "{mount}/data/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete"] }}
 path "{mount}/metadata/{tree}" {{ capabilities = ["list"] }}
 path "{mount}/metadata/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete", "list"] }}
@@ -128,6 +138,15 @@ path "{mount}/destroy/{tree}/*" {{ capabilities = ["update"] }}
 path "{mount}/subkeys/{tree}/*" {{ capabilities = ["read"] }}
 path "{mount_v1}/{tree}" {{ capabilities = ["list"] }}
 path "{mount_v1}/{tree}/*" {{ capabilities = ["create", "read", "update", "delete", "list"] }}
+path "{transit}/keys" {{ capabilities = ["list"] }}
+path "{transit}/keys/*" {{ capabilities = ["read"] }}
+path "{transit}/encrypt/*" {{ capabilities = ["update"] }}
+path "{transit}/decrypt/*" {{ capabilities = ["update"] }}
+path "{transit}/rewrap/*" {{ capabilities = ["update"] }}
+path "{transit}/sign/*" {{ capabilities = ["update"] }}
+path "{transit}/verify/*" {{ capabilities = ["update"] }}
+path "{transit}/hmac/*" {{ capabilities = ["update"] }}
+path "{transit}/random" {{ capabilities = ["update"] }}
 {SELF}"#
     )
 }
