@@ -23,22 +23,28 @@ struct Times {
 pub fn run(vault: &Vault) {
     let mut server = Server::on(vault);
     let (small, large) = (times(vault, &mut server, SMALL), times(vault, &mut server, LARGE));
-    let walk = (walk(&mut server, SMALL), walk(&mut server, LARGE));
+    let small_walk = walk(&mut server, SMALL);
     let mut report = Report::new("list", Some(&vault.name));
     report.row("kv_list of 10,000, p50 (one page)", "small_us", small.ours.p50(), "µs");
     report.row("kv_list of 100,000, p50 (one page)", "large_us", large.ours.p50(), "µs");
     let ratio = large.ours.p50() / small.ours.p50();
+    let plain_ratio = large.plain.p50() / small.plain.p50();
     report.row("ratio", "ratio", ratio, "");
     report.row("plain LIST of 10,000, p50", "plain_small_us", small.plain.p50(), "µs");
     report.row("plain LIST of 100,000, p50", "plain_large_us", large.plain.p50(), "µs");
-    report.row("ratio of the plain client", "plain_ratio", large.plain.p50() / small.plain.p50(), "");
+    report.row("ratio of the plain client", "plain_ratio", plain_ratio, "");
     report.row("added to 100,000 names, p50", "added_us", large.ours.p50() - large.plain.p50(), "µs");
-    report.row("all 10 pages of 10,000", "walk_small_us", walk.0, "µs");
-    report.row("all 100 pages of 100,000", "walk_large_us", walk.1, "µs");
-    report.row("ratio of all pages", "walk_ratio", walk.1 / walk.0, "");
+    // Vault has no pages: each of ours is a whole listing there.
+    report.row("all 10 pages of 10,000", "walk_small_us", small_walk, "µs");
+    if large.ours.p50() < 200_000.0 {
+        report.row("all 100 pages of 100,000", "walk_large_us", walk(&mut server, LARGE), "µs");
+    } else {
+        report.note("all 100 pages of 100,000", "left out: a page takes more than 200 ms");
+    }
     report.row("RSS afterwards", "rss_mb", server.memory().rss, "MB");
-    // A little over ten: what fits a processor's cache at 10,000 does not at 100,000.
-    report.print(&[Goal::at_most("ratio", ratio, 15.0)]);
+    // Against the plain client: where Vault's own listing is not linear, ours cannot be. A little over one:
+    // what fits a processor's cache at 10,000 does not at 100,000.
+    report.print(&[Goal::at_most("ratio over the plain client's", ratio / plain_ratio, 1.3)]);
 }
 
 fn times(vault: &Vault, server: &mut Server, count: usize) -> Times {
