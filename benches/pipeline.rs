@@ -173,7 +173,7 @@ fn parse(c: &mut Criterion) {
 
 /// A secret of so many keys.
 fn keys(count: usize) -> Value {
-    (0..count).map(|i| (format!("KEY_{i:02}"), Value::from("correct horse battery staple"))).collect()
+    (0..count).map(|i| (format!("KEY_{i:05}"), Value::from("correct horse battery staple"))).collect()
 }
 
 fn mask(c: &mut Criterion) {

@@ -275,6 +275,7 @@ fn what_documents_call_a_setting_is_one() {
     const OTHERS: &[&str] = &[
         "APP_CONFIG_FILE",
         "VAULT_MCP_TEST_VAULT",
+        "VAULT_MCP_TEST_BINARY",
         "LOG_OPENED",
         "TAIL_SET_ASIDE",
         "CONFIRMATION_REQUIRED",
