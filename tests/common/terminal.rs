@@ -15,7 +15,7 @@ use std::{
 use super::{
     PATIENCE,
     server::{Launch, binary},
-    unique, wait_until,
+    unique,
 };
 
 /// A tty and what runs in it; ended when dropped.
@@ -165,24 +165,45 @@ impl Terminal {
         }
     }
 
-    /// Waits for the program's end and returns its exit code.
+    /// Waits for the program's end and returns its exit code, or -1 when a signal ended it.
+    #[track_caller]
     pub fn wait(&mut self) -> i32 {
-        match &mut self.kind {
-            Kind::Script { child, .. } => wait_until("the end of the program in `script`", PATIENCE, || {
-                child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
-            }),
-            Kind::Tmux { .. } => wait_until("the end of the program in tmux", PATIENCE, || {
-                // tmux knows of the closed terminal a moment before it knows how the program ended.
-                let format = "#{pane_dead} #{pane_dead_status} #{pane_dead_signal}";
-                let state = self.tmux(&["display-message", "-p", format]);
-                let mut words = state.trim_end_matches('\n').split(' ');
-                match (words.next(), words.next().unwrap_or(""), words.next().unwrap_or("")) {
-                    (Some("1"), "", "") => None,
-                    (Some("1"), status, _) => Some(status.parse().unwrap_or(-1)),
-                    _ => None,
-                }
-            }),
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(code) = self.exit_code() {
+                return code;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited {PATIENCE:?} in vain for the end of process {} in the terminal, which shows:\n{}",
+                self.id(),
+                self.screen().trim_end()
+            );
+            std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        if let Kind::Script { child, .. } = &mut self.kind {
+            return child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1));
+        }
+        let format = "#{pane_dead} #{pane_dead_status} #{pane_dead_signal} #{pid}";
+        let state = self.tmux(&["display-message", "-p", format]);
+        let words: Vec<_> = state.trim_end_matches('\n').split(' ').collect();
+        let [dead, status, signal, server] = words[..] else { panic!("tmux says {state:?}") };
+        if dead != "1" {
+            return None;
+        }
+        if status.is_empty() && signal.is_empty() {
+            // The terminal is closed, and tmux has not collected the program. Before 3.5 it may never do so: as
+            // the terminal closes, it lets libutempter run a helper, which sets SIGCHLD aside meanwhile, and the
+            // program's own signal is lost when it comes just then. Sent again, it makes tmux look; a program
+            // that has not ended stays uncollected.
+            let server = server.parse().ok().and_then(rustix::process::Pid::from_raw).expect("tmux's own id");
+            rustix::process::kill_process(server, rustix::process::Signal::CHILD).unwrap();
+            return None;
+        }
+        Some(status.parse().unwrap_or(-1))
     }
 
     /// The process id of the program (outside) or of `script` (inside).
