@@ -171,6 +171,21 @@ impl Broker {
         self.vault.tokens().replace(token);
     }
 
+    /// Whether Vault would take a call now, with a few words on it. Not a call: nothing of it is recorded, and
+    /// nothing of a secret is touched.
+    pub async fn readiness(&self) -> (bool, String) {
+        let session = self.vault.session();
+        match session.read(&sys::LookupSelf).await {
+            Ok(_) => (true, "ready".to_owned()),
+            Err(Error::TokenMissing | Error::TokenInvalid) => {
+                (false, "Vault token unauthenticated".to_owned())
+            }
+            // A token that may not look itself up is one that Vault takes.
+            Err(Error::Forbidden { .. }) => (true, "ready".to_owned()),
+            Err(error) => (false, error.to_string()),
+        }
+    }
+
     /// What calls change from now on.
     #[must_use]
     pub fn changes(&self) -> tokio::sync::broadcast::Receiver<Changed> {
@@ -207,7 +222,7 @@ impl Broker {
     ) -> Result<Outcome, Error> {
         let id = match &approved {
             Some(approved) => approved.call_id.clone(),
-            None => new_id()?,
+            None => crate::random::uuid()?,
         };
         let mut passing = Passing { op, caller, id, target: Target::named("-") };
 
@@ -393,7 +408,7 @@ impl Broker {
 
     /// Records a call that never became one: an unknown tool, or arguments that are no object.
     pub fn refuse_unknown(&self, tool: &str, caller: &Caller, error: Error) -> Error {
-        let id = match new_id() {
+        let id = match crate::random::uuid() {
             Ok(id) => id,
             Err(error) => return error,
         };
@@ -474,7 +489,9 @@ impl Broker {
         match passing.caller.front {
             // The human's own command at the human's own terminal.
             Front::Cli => return false,
-            Front::Approver | Front::Stdio => {}
+            // A program with its own credential and scope, where nobody has said otherwise.
+            Front::Rest if !*self.config.confirm_rest => return false,
+            Front::Approver | Front::Stdio | Front::Rest | Front::McpHttp => {}
         }
         let effect = match passing.op.spec.effect {
             _ if call.is_harmless() => Effect::Read,
@@ -482,7 +499,9 @@ impl Broker {
             own => own,
         };
         self.config.confirm_effects.contains(effect)
-            || (call.wants_reveal() && *self.config.reveal == Reveal::Ask)
+            || (call.wants_reveal()
+                && passing.caller.front.answers_a_model()
+                && *self.config.reveal == Reveal::Ask)
     }
 
     /// The preview, and whether the server's token lacks what the call needs. Both questions go to Vault
@@ -731,17 +750,6 @@ fn question_text(
     text
 }
 
-fn new_id() -> Result<String, Error> {
-    let mut bytes = [0u8; 16];
-    crate::random::fill(&mut bytes)?;
-    // UUID version 4 (RFC 9562).
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = hex::encode(bytes);
-    let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
-    Ok(parts.iter().filter_map(|(from, to)| hex.get(*from..*to)).collect::<Vec<_>>().join("-"))
-}
-
 /// Keeps the type of a boxed delegate's future in one place.
 pub type DelegateFuture<'a> = Boxed<'a, Result<Value, Error>>;
 
@@ -783,12 +791,5 @@ mod tests {
         ] {
             assert_eq!(key_shown(key), text);
         }
-    }
-
-    #[test]
-    fn a_call_id_is_a_random_uuid() {
-        let id = new_id().unwrap();
-        assert_eq!((id.len(), id.get(14..15)), (36, Some("4")));
-        assert_ne!(id, new_id().unwrap());
     }
 }

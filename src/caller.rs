@@ -38,7 +38,7 @@ impl Scope {
 
 /// The front end a call came in by. It decides who is asked and whether values are masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Front {
     /// MCP on standard input and output.
     Stdio,
@@ -46,6 +46,10 @@ pub enum Front {
     Approver,
     /// A subcommand that the human runs.
     Cli,
+    /// A program with a credential of its own, over REST.
+    Rest,
+    /// MCP over HTTP.
+    McpHttp,
 }
 
 impl Front {
@@ -56,13 +60,15 @@ impl Front {
             Self::Stdio => "stdio",
             Self::Approver => "approver",
             Self::Cli => "cli",
+            Self::Rest => "rest",
+            Self::McpHttp => "mcp-http",
         }
     }
 
     /// True where the answer ends up with a model: an approver hands its result back to one.
     #[must_use]
     pub fn answers_a_model(self) -> bool {
-        matches!(self, Self::Stdio | Self::Approver)
+        matches!(self, Self::Stdio | Self::Approver | Self::McpHttp)
     }
 }
 

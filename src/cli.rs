@@ -4,6 +4,7 @@
 mod approve;
 pub mod audit;
 mod dev;
+mod http;
 mod serve;
 
 use std::{collections::BTreeMap, io::Write, process::ExitCode, sync::Arc};
@@ -34,6 +35,15 @@ struct Arguments {
     /// Use an embedded Vault with sample content, in memory, gone at exit
     #[arg(long)]
     dev: bool,
+    /// Serve REST, MCP over HTTP and events instead of standard input and output
+    #[arg(long)]
+    http: bool,
+    /// Address to listen on, with --http
+    #[arg(long, value_name = "ADDRESS", requires = "http")]
+    host: Option<String>,
+    /// Port to listen on, with --http; 0 takes a free one
+    #[arg(long, value_name = "PORT", requires = "http")]
+    port: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -98,10 +108,20 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             "it starts a Vault for one MCP session and goes with no command. For a Vault that commands can use as well, run `vault-mcp dev` in another terminal.",
         ));
     }
-    let layers = Layers::of_this_process(given(&arguments.set)?, false)?;
+    if arguments.http && arguments.command.is_some() {
+        return Err(Error::config("--http", "it goes with no command. Run the command in another terminal."));
+    }
+    let mut set = given(&arguments.set)?;
+    for (name, value) in [("HOST", &arguments.host), ("PORT", &arguments.port)] {
+        if let Some(value) = value {
+            set.insert(name.to_owned(), value.clone());
+        }
+    }
+    let layers = Layers::of_this_process(set, arguments.http)?;
     let config = Config::load(&layers)?;
     let _log_files = start_log(&config)?;
     match arguments.command {
+        None if arguments.http => http::run(config, arguments.dev),
         None => serve::run(config, arguments.dev),
         Some(Command::Approve(arguments)) => approve::run(config, &arguments),
         Some(Command::Audit(arguments)) => {

@@ -4,8 +4,9 @@
 //! the configuration file, the default. `vault-mcp config` prints the result. Nothing else in the
 //! crate reads the environment, but for the AWS SDK, which looks for its credentials there.
 
-use std::{collections::BTreeMap, fmt, ops::Deref, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Deref, path::PathBuf, str::FromStr};
 
+use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -104,7 +105,21 @@ macro_rules! by_from_str {
         }
     )*};
 }
-by_from_str!(u32: "a whole number", u64: "a whole number", String: "text");
+by_from_str!(u16: "a whole number", u32: "a whole number", u64: "a whole number", String: "text");
+
+impl FromSetting for IpAddr {
+    fn parse(text: &str) -> Result<Self, String> {
+        // The one name whose address nobody needs to look up (RFC 6761, section 6.3).
+        let text = if text.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { text };
+        text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+            "expected an IP address, 127.0.0.1 for this machine alone, 0.0.0.0 for all of its networks"
+                .to_owned()
+        })
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
 
 impl FromSetting for bool {
     fn parse(text: &str) -> Result<Self, String> {
@@ -137,6 +152,30 @@ impl FromSetting for SecretText {
     }
     fn print(&self) -> String {
         "***".into()
+    }
+}
+
+/// A secret that is a JSON document. It never prints.
+#[derive(Debug, Clone)]
+pub struct SecretJson(SecretText);
+
+impl SecretJson {
+    /// The document's text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+impl FromSetting for SecretJson {
+    fn parse(text: &str) -> Result<Self, String> {
+        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => Ok(Self(SecretText(Zeroizing::new(text.to_owned())))),
+            Err(error) => Err(format!("expected JSON; it does not parse at column {}", error.column())),
+        }
+    }
+    fn print(&self) -> String {
+        self.0.print()
     }
 }
 
@@ -173,6 +212,61 @@ impl FromSetting for Vec<MountName> {
     }
     fn print(&self) -> String {
         self.iter().map(MountName::as_str).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl FromSetting for Vec<IpNet> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = |word: &str| {
+            let host = || word.parse::<IpAddr>().map(IpNet::from);
+            word.parse().or_else(|_| host()).map_err(|_| "expected networks as 10.0.0.0/8".to_owned())
+        };
+        words(text).map(network).collect()
+    }
+    fn print(&self) -> String {
+        self.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Web origins that browsers may call from (RFC 6454): scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origins(pub Vec<String>);
+
+impl FromSetting for Origins {
+    fn parse(text: &str) -> Result<Self, String> {
+        let origin = |word: &str| {
+            match <Address as FromSetting>::parse(word) {
+            Ok(address) => Ok(address.as_str().to_owned()),
+            Err(_) => Err("expected origins as https://app.example.com; `*` is not taken, for credentials would go with it".to_owned()),
+        }
+        };
+        words(text).map(origin).collect::<Result<_, _>>().map(Self)
+    }
+    fn print(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+/// A span of time, in whole seconds: `90`, `90s`, `15m`, `1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seconds(pub u64);
+
+impl FromSetting for Seconds {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (digits, unit) = match text.trim().strip_suffix(['s', 'm', 'h']) {
+            Some(digits) => (digits, text.trim().chars().last().unwrap_or('s')),
+            None => (text.trim(), 's'),
+        };
+        let factor = match unit {
+            'h' => 3600,
+            'm' => 60,
+            _ => 1,
+        };
+        let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        seconds.map(Self).ok_or_else(|| "expected a time as 90s, 15m or 1h".to_owned())
+    }
+    fn print(&self) -> String {
+        format!("{}s", self.0)
     }
 }
 
@@ -491,8 +585,76 @@ settings! {
     audit_fsync: AuditFsync = "AUDIT_FSYNC" Some("writes"), false;
     /// Level of the log on standard error: error, warn, info, debug, trace.
     log_level: String = "LOG_LEVEL" Some("warn"), false;
-    /// Folder for log files; on stdio none is written unless this is set.
+    /// Folder for log files; with `--http` ./logs, on stdio none is written unless this is set.
     log_dir: Option<PathBuf> = "LOG_DIR" None, false;
+    /// HTTP: address to listen on. Anything but this machine's own needs TLS_CERT or MTLS_TRUSTED_PROXIES.
+    host: IpAddr = "HOST" Some("127.0.0.1"), false;
+    /// HTTP: port to listen on; 0 takes a free one and says which.
+    port: u16 = "PORT" Some("8089"), false;
+    /// HTTP: address that clients know this server by, where a proxy stands before it.
+    public_url: Option<Address> = "PUBLIC_URL" None, false;
+    /// HTTP: serve the REST routes; without them MCP alone.
+    expose_rest_routes: bool = "EXPOSE_REST_ROUTES" Some("true"), false;
+    /// HTTP: REST calls that change something wait for a person at `vault-mcp approve` as well.
+    confirm_rest: bool = "CONFIRM_REST" Some("false"), false;
+    /// HTTP: web origins that browsers may call from; none by default.
+    cors_allow_origins: Origins = "CORS_ALLOW_ORIGINS" Some(""), false;
+    /// HTTP: seconds between signs of life on event streams.
+    sse_keepalive_seconds: u64 = "SSE_KEEPALIVE_SECONDS" Some("15"), false;
+    /// HTTP: key that seals what a client carries between question and answer, 32 bytes or more as text or base64; replicas share it. By default one of this process.
+    request_state_key: Option<SecretText> = "REQUEST_STATE_KEY" None, true;
+    /// HTTP: take API keys in `X-API-Key`.
+    auth_api_key_enabled: bool = "AUTH_API_KEY_ENABLED" Some("true"), false;
+    /// HTTP: take JSON Web Tokens in `Authorization: Bearer`.
+    auth_jwt_enabled: bool = "AUTH_JWT_ENABLED" Some("true"), false;
+    /// HTTP: take the identity headers of trusted TLS proxies.
+    auth_mtls_enabled: bool = "AUTH_MTLS_ENABLED" Some("false"), false;
+    /// HTTP: API keys as JSON: {"key": "subject"} or {"key": {"subject": "…", "scopes": ["read", "list"]}}.
+    api_keys_json: Option<SecretJson> = "API_KEYS_JSON" None, true;
+    /// HTTP: file of users with hashed API keys, read again when it changes.
+    users_file: Option<PathBuf> = "USERS_FILE" None, false;
+    /// HTTP: whom tokens must be issued by.
+    jwt_issuer: String = "JWT_ISSUER" Some("mcp-auth"), false;
+    /// HTTP: whom tokens must be meant for.
+    jwt_audience: String = "JWT_AUDIENCE" Some("mcp-agents"), false;
+    /// HTTP: shared secret of HS256 tokens; goes without JWKS.
+    jwt_hs256_secret: Option<SecretText> = "JWT_HS256_SECRET" None, true;
+    /// HTTP: where the issuer publishes its keys; https unless it is this machine.
+    jwt_jwks_url: Option<String> = "JWT_JWKS_URL" None, false;
+    /// HTTP: file of the issuer's keys in place of an address.
+    jwt_jwks_file: Option<PathBuf> = "JWT_JWKS_FILE" None, false;
+    /// HTTP: seconds that fetched keys are used for.
+    jwt_jwks_cache_seconds: u64 = "JWT_JWKS_CACHE_SECONDS" Some("300"), false;
+    /// HTTP: refuse tokens without a key id.
+    jwt_require_kid: bool = "JWT_REQUIRE_KID" Some("false"), false;
+    /// HTTP: compare the issuer.
+    jwt_validate_issuer: bool = "JWT_VALIDATE_ISSUER" Some("true"), false;
+    /// HTTP: compare the audience.
+    jwt_validate_audience: bool = "JWT_VALIDATE_AUDIENCE" Some("true"), false;
+    /// HTTP: header in which a trusted proxy gives the client certificate's subject (RFC 2253).
+    mtls_identity_header: String = "MTLS_IDENTITY_HEADER" Some("x-ssl-client-s-dn"), false;
+    /// HTTP: header in which a trusted proxy says that it verified the certificate.
+    mtls_verify_header: String = "MTLS_VERIFY_HEADER" Some("x-ssl-client-verify"), false;
+    /// HTTP: attribute of the certificate's subject that names the caller.
+    mtls_subject_cn_prefix: String = "MTLS_SUBJECT_CN_PREFIX" Some("CN="), false;
+    /// HTTP: networks of the proxies whose identity headers count.
+    mtls_trusted_proxies: Vec<IpNet> = "MTLS_TRUSTED_PROXIES" Some("127.0.0.1/32"), false;
+    /// HTTP: PEM file of this server's own certificate and its chain.
+    tls_cert: Option<PathBuf> = "TLS_CERT" None, false;
+    /// HTTP: PEM file of its key.
+    tls_key: Option<PathBuf> = "TLS_KEY" None, false;
+    /// HTTP: PEM file of the authorities whose client certificates name callers.
+    tls_client_ca: Option<PathBuf> = "TLS_CLIENT_CA" None, false;
+    /// Use a Vault token of its own for each subject, with the policy of that subject alone.
+    child_token_enabled: bool = "CHILD_TOKEN_ENABLED" Some("false"), false;
+    /// How long such a token lives.
+    child_token_ttl: Seconds = "CHILD_TOKEN_TTL" Some("90s"), false;
+    /// What the names of the subjects' policies begin with.
+    child_token_policy_prefix: String = "CHILD_TOKEN_POLICY_PREFIX" Some("mcp-agent-"), false;
+    /// HTTP: collector that traces go to by OTLP over HTTP; none by default.
+    otel_exporter_otlp_endpoint: Option<String> = "OTEL_EXPORTER_OTLP_ENDPOINT" None, false;
+    /// HTTP: name of this service in traces.
+    otel_service_name: String = "OTEL_SERVICE_NAME" Some("vault-mcp"), false;
 }
 
 /// What the settings are read from.
@@ -597,8 +759,13 @@ always_default!(
     MountName,
     Vec<MountName>,
     String,
+    u16,
     u32,
     u64,
+    IpAddr,
+    Vec<IpNet>,
+    Origins,
+    Seconds,
     Approval,
     ConfirmEffects,
     Reveal,
@@ -712,6 +879,44 @@ impl Config {
             return Err(Error::config("LOG_LEVEL", "expected one of: error, warn, info, debug, trace, off."));
         }
         Ok(config)
+    }
+
+    /// What must hold besides when many callers are served over HTTP.
+    ///
+    /// # Errors
+    /// `config_invalid`, naming the setting, the fault and the remedy.
+    pub fn check_http(&self) -> Result<(), Error> {
+        if !self.kv_root.contains("{subject}") || !self.services_path.contains("{subject}") {
+            return Err(Error::config(
+                if self.kv_root.contains("{subject}") { "SERVICES_PATH" } else { "KV_ROOT" },
+                "with --http it must contain {subject}: else every caller would reach every other's secrets.",
+            ));
+        }
+        if *self.path_names == PathNames::Any {
+            return Err(Error::config(
+                "PATH_NAMES",
+                "`any` is for stdio only. Leave it at `strict` with --http.",
+            ));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(Error::config("TLS_CERT", "it goes with TLS_KEY. Set both or neither."));
+        }
+        if self.tls_client_ca.is_some() && self.tls_cert.is_none() {
+            return Err(Error::config("TLS_CLIENT_CA", "it goes with TLS_CERT and TLS_KEY. Set them, too."));
+        }
+        let behind_a_proxy = *self.auth_mtls_enabled
+            && self.mtls_trusted_proxies.source != Source::Default
+            && !self.mtls_trusted_proxies.is_empty();
+        if !self.host.is_loopback() && self.tls_cert.is_none() && !behind_a_proxy {
+            return Err(Error::config(
+                "HOST",
+                "credentials would cross the network in the clear. Set TLS_CERT and TLS_KEY, or AUTH_MTLS_ENABLED=true and MTLS_TRUSTED_PROXIES for a TLS proxy before it, or listen on 127.0.0.1.",
+            ));
+        }
+        if *self.sse_keepalive_seconds == 0 {
+            return Err(Error::config("SSE_KEEPALIVE_SECONDS", "expected at least 1."));
+        }
+        Ok(())
     }
 
     /// `AWS_REGION` is in many an environment for other programs: it is looked at only where KMS is on.

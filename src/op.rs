@@ -90,6 +90,42 @@ impl Spec {
     }
 }
 
+/// Where an operation lies in REST, and what its answer looks like there.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest {
+    /// The method.
+    pub verb: Verb,
+    /// The path. `{name}` is the argument of that name; it takes the rest of the path where it is a secret's.
+    /// Arguments that the path does not hold come in the query (GET, DELETE) or in a JSON object.
+    pub path: &'static str,
+    /// What is answered when all went well.
+    pub answer: RestAnswer,
+}
+
+/// Methods of HTTP that operations use (RFC 9110, section 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Does something.
+    Post,
+    /// Creates or replaces.
+    Put,
+    /// Removes.
+    Delete,
+}
+
+/// The answer to a REST call that went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestAnswer {
+    /// 200 with the output.
+    Output,
+    /// 200 with `{"ok": true}`.
+    Ok,
+    /// 204 and nothing.
+    Empty,
+}
+
 /// Something that the token must be allowed, in one of these ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need(pub Vec<Way>);
@@ -168,6 +204,8 @@ pub struct Preview {
 pub trait Operation: Sized + Send + 'static {
     /// Its row.
     const SPEC: Spec;
+    /// Its REST route, where it has one.
+    const REST: Option<Rest> = None;
     /// Arguments; newtypes parse themselves.
     type Input: DeserializeOwned + JsonSchema + Send + Sync + 'static;
     /// The answer, already masked where the grant does not say otherwise.
@@ -277,6 +315,8 @@ impl<O: Operation> AnyCall for Parsed<O> {
 pub struct Op {
     /// The constant part.
     pub spec: Spec,
+    /// The REST route.
+    pub rest: Option<Rest>,
     input: fn(&mut SchemaGenerator) -> Schema,
     output: fn(&mut SchemaGenerator) -> Schema,
     parse: fn(Value) -> Result<Box<dyn AnyCall>, Error>,
@@ -288,6 +328,7 @@ impl Op {
     pub const fn of<O: Operation>() -> Self {
         Self {
             spec: O::SPEC,
+            rest: O::REST,
             input: <O::Input as JsonSchema>::json_schema,
             output: <O::Output as JsonSchema>::json_schema,
             parse: |arguments| {

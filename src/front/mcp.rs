@@ -8,7 +8,6 @@ mod prompts;
 mod resources;
 pub mod stdio;
 pub mod streams;
-mod strict_json;
 
 pub use flight::Tracked;
 pub use handler::McpServer;

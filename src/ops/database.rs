@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile, render},
     names::{EngineName, shown},
-    op::{Effect, Need, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Need, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::{
         Lease,
@@ -65,6 +65,8 @@ impl Operation for Issue {
         toolset: Toolset::Db,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/db/creds/{role}", answer: RestAnswer::Output });
     type Input = IssueInput;
     type Output = IssueOutput;
 
@@ -221,6 +223,7 @@ impl Operation for Renew {
         toolset: Toolset::Db,
         idempotent: true,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/db/renew", answer: RestAnswer::Output });
     type Input = RenewInput;
     type Output = RenewOutput;
 
@@ -284,6 +287,7 @@ impl Operation for Revoke {
         toolset: Toolset::Db,
         idempotent: true,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/db/revoke", answer: RestAnswer::Ok });
     type Input = RevokeInput;
     type Output = RevokeOutput;
 

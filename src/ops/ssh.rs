@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile, render},
     names::{EngineName, shown},
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::issue::{IssueSshOtp, ReadSshRole, SignSshKey},
 };
@@ -167,6 +167,7 @@ impl Operation for Otp {
         toolset: Toolset::Ssh,
         idempotent: false,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/ssh/otp", answer: RestAnswer::Output });
     type Input = OtpInput;
     type Output = OtpOutput;
 
@@ -355,6 +356,7 @@ impl Operation for Sign {
         toolset: Toolset::Ssh,
         idempotent: false,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/ssh/sign", answer: RestAnswer::Output });
     type Input = SignInput;
     type Output = SignOutput;
 

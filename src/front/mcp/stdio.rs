@@ -25,10 +25,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    flight::InFlight,
-    strict_json::{self, Fault},
-};
+use super::flight::InFlight;
+use crate::front::strict_json::{self, Fault};
 
 /// Longest line that is read, in bytes.
 pub const MAX_LINE: usize = 1 << 20;

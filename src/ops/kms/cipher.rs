@@ -12,7 +12,7 @@ use crate::{
     handover::{FileName, NewFile, render},
     kms::DataKeySize,
     names::{AwsKeyId, shown},
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
 };
 
@@ -55,6 +55,8 @@ impl Operation for Encrypt {
         toolset: Toolset::Kms,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/kms/encrypt", answer: RestAnswer::Output });
     type Input = EncryptInput;
     type Output = EncryptOutput;
 
@@ -123,6 +125,8 @@ impl Operation for Decrypt {
         toolset: Toolset::Kms,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/kms/decrypt", answer: RestAnswer::Output });
     type Input = DecryptInput;
     type Output = DecryptOutput;
 
@@ -273,6 +277,8 @@ impl Operation for DataKey {
         toolset: Toolset::Kms,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/kms/data-key", answer: RestAnswer::Output });
     type Input = DataKeyInput;
     type Output = DataKeyOutput;
 

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     kms::Message,
     names::AwsKeyId,
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
 };
 
 /// How a signature is made. The words are AWS'.
@@ -208,6 +208,7 @@ impl Operation for Sign {
         toolset: Toolset::Kms,
         idempotent: false,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/kms/sign", answer: RestAnswer::Output });
     type Input = SignInput;
     type Output = SignOutput;
 
@@ -284,6 +285,8 @@ impl Operation for Verify {
         toolset: Toolset::Kms,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/kms/verify", answer: RestAnswer::Output });
     type Input = VerifyInput;
     type Output = Verdict;
 

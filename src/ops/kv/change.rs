@@ -11,7 +11,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::{MountName, SecretPath, Version, Versions},
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     vault::{
         KvKind,
         kv::{Current, KvReader},
@@ -83,6 +83,8 @@ impl Operation for Write {
         toolset: Toolset::Kv,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Put, path: "/secrets/{path}", answer: RestAnswer::Output });
     type Input = WriteInput;
     type Output = Written;
 
@@ -301,6 +303,8 @@ impl Operation for Delete {
         toolset: Toolset::Kv,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Delete, path: "/secrets/{path}", answer: RestAnswer::Empty });
     type Input = DeleteInput;
     type Output = Affected;
 
@@ -394,6 +398,8 @@ impl Operation for Undelete {
         toolset: Toolset::Kv,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/secrets/{path}:undelete", answer: RestAnswer::Ok });
     type Input = VersionsInput;
     type Output = Affected;
 
@@ -428,6 +434,8 @@ impl Operation for Destroy {
         toolset: Toolset::Kv,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/secrets/{path}:destroy", answer: RestAnswer::Ok });
     type Input = VersionsInput;
     type Output = Affected;
 

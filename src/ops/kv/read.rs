@@ -12,7 +12,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::{KeyName, MountName, Prefix, SecretPath, Version, is_usable_segment, shown},
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::Disclosed,
 };
 
@@ -82,6 +82,7 @@ impl Operation for List {
         toolset: Toolset::Kv,
         idempotent: true,
     };
+    const REST: Option<Rest> = Some(Rest { verb: Verb::Get, path: "/secrets", answer: RestAnswer::Output });
     type Input = ListInput;
     type Output = Listed;
 
@@ -173,6 +174,8 @@ impl Operation for Read {
         toolset: Toolset::Kv,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Get, path: "/secrets/{path}", answer: RestAnswer::Output });
     type Input = ReadInput;
     type Output = ReadOutput;
 

@@ -15,7 +15,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::EngineName,
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::transit::{Scheme, Transit},
 };
@@ -93,6 +93,8 @@ impl Operation for Encrypt {
         toolset: Toolset::Transit,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/transit/encrypt", answer: RestAnswer::Output });
     type Input = EncryptInput;
     type Output = Ciphertexts;
 
@@ -186,6 +188,8 @@ impl Operation for Rewrap {
         toolset: Toolset::Transit,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/transit/rewrap", answer: RestAnswer::Output });
     type Input = RewrapInput;
     type Output = Ciphertexts;
 
@@ -262,6 +266,8 @@ impl Operation for Decrypt {
         toolset: Toolset::Transit,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/transit/decrypt", answer: RestAnswer::Output });
     type Input = DecryptInput;
     type Output = Plaintexts;
 

@@ -12,7 +12,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::{EngineName, is_usable_segment, shown},
-    op::{Effect, Operation, Spec, Target, Toolset},
+    op::{Effect, Operation, Rest, RestAnswer, Spec, Target, Toolset, Verb},
 };
 
 /// Keys that are looked at for one listing.
@@ -175,6 +175,8 @@ impl Operation for Random {
         toolset: Toolset::Transit,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Get, path: "/transit/random", answer: RestAnswer::Output });
     type Input = RandomInput;
     type Output = RandomOutput;
 

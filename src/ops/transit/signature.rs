@@ -10,7 +10,7 @@ use crate::{
     caller::Scope,
     error::Error,
     names::EngineName,
-    op::{Effect, Operation, Spec, Target, Toolset},
+    op::{Effect, Operation, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     vault::transit::{KeyKind, Scheme},
 };
 
@@ -154,6 +154,8 @@ impl Operation for Sign {
         toolset: Toolset::Transit,
         idempotent: false,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/transit/sign", answer: RestAnswer::Output });
     type Input = SignInput;
     type Output = Signature;
 
@@ -231,6 +233,8 @@ impl Operation for Verify {
         toolset: Toolset::Transit,
         idempotent: true,
     };
+    const REST: Option<Rest> =
+        Some(Rest { verb: Verb::Post, path: "/transit/verify", answer: RestAnswer::Output });
     type Input = VerifyInput;
     type Output = Verdict;
 

@@ -13,7 +13,7 @@ const SHAPE: &str = "not accepted: ";
 
 /// Why a line is no message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::front) enum Fault {
     /// It is not JSON.
     Syntax,
     /// It is JSON that readers would understand differently.
@@ -24,7 +24,7 @@ pub(super) enum Fault {
 ///
 /// # Errors
 /// The first fault.
-pub(super) fn check(line: &[u8]) -> Result<(), Fault> {
+pub(in crate::front) fn check(line: &[u8]) -> Result<(), Fault> {
     if names_a_private_key(line) {
         return Err(Fault::Shape("it holds a name that this program's JSON reader keeps for itself"));
     }

@@ -1,0 +1,50 @@
+//! `--http`: REST, MCP and events for many callers, until a signal asks to end.
+
+use std::{io::Write, process::ExitCode};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{broker, local_caller, serve};
+use crate::{
+    caller::Front,
+    config::{Approval, Config},
+    error::Error,
+    front::{
+        approver::Hub,
+        http::{App, Listener, router},
+    },
+};
+
+/// Serves until a signal asks to end.
+pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
+    config.check_http()?;
+    let caller = local_caller(&config, Front::McpHttp);
+    let approval = *config.approval;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|_| Error::Internal { what: "no runtime" })?;
+    let code = runtime.block_on(async {
+        // Held until the end: the embedded Vault ends with it.
+        let _vault = if dev { Some(super::dev::embed(&mut config).await?) } else { None };
+        let broker = broker(config)?;
+        let ended = CancellationToken::new();
+        let approvers = if approval == Approval::Client {
+            None
+        } else {
+            Hub::listen(broker.clone(), &caller)
+                .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
+                .ok()
+        };
+        let app = App::new(broker.clone(), approvers, ended.clone())?;
+        let listener = Listener::bind(broker.config()).await?;
+        // Nobody reading is no fault.
+        let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
+        tokio::spawn(serve::on_signal(ended.clone()));
+        listener.serve(router(&app), ended).await;
+        broker.end();
+        Ok(ExitCode::SUCCESS)
+    });
+    runtime.shutdown_background();
+    code
+}

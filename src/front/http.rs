@@ -1,0 +1,72 @@
+//! The same operations over HTTP, for many callers at once: REST, MCP, events, and what watches them.
+//!
+//! Who calls is established here and nowhere else ([`auth`]); everything that is guarded, limited, asked and
+//! recorded is so by the broker, as on every other front end. REST routes are a loop over the table of
+//! operations. What this module does not do: know an operation, or speak to Vault.
+
+pub mod answer;
+pub mod auth;
+mod confirm;
+mod health;
+mod listen;
+mod rest;
+mod tls;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use listen::{Listener, Peer};
+
+use crate::{
+    broker::{Broker, MAX_REQUEST},
+    error::Error,
+    front::approver::Hub,
+};
+
+/// What every request's handler may use.
+pub struct App {
+    /// The one way to an operation.
+    pub broker: Arc<Broker>,
+    /// Who a credential belongs to.
+    pub auth: auth::Auth,
+    /// The human's terminal, where one can attach.
+    pub approvers: Option<Arc<Hub>>,
+    /// Cancelled when the server is to end: questions and streams end with it.
+    pub ended: CancellationToken,
+}
+
+impl App {
+    /// The state of a server over this broker.
+    ///
+    /// # Errors
+    /// `config_invalid` when the settings of authentication do not fit.
+    pub fn new(
+        broker: Arc<Broker>,
+        approvers: Option<Arc<Hub>>,
+        ended: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let auth = auth::Auth::new(broker.config())?;
+        Ok(Arc::new(Self { broker, auth, approvers, ended }))
+    }
+}
+
+/// Every route. A request passes the layers from the bottom of this function to its top.
+pub fn router(app: &Arc<App>) -> Router {
+    // Whatever is not named elsewhere is a REST route or none, and nobody learns which without a credential.
+    let guarded = Router::new()
+        .fallback(rest::serve)
+        .with_state(app.clone())
+        .layer(from_fn_with_state(app.clone(), auth::require));
+    let open = health::routes().with_state(app.clone());
+    open.fallback_service(guarded)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(from_fn(answer::identify))
+}
