@@ -10,6 +10,7 @@ mod confirm;
 mod health;
 mod listen;
 mod rest;
+pub mod routes;
 mod tls;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Listener, Peer};
+use routes::Routes;
 
 use crate::{
     broker::{Broker, MAX_REQUEST},
@@ -57,15 +59,22 @@ impl App {
     }
 }
 
+/// Every route that is no operation's, each with its description.
+#[must_use]
+pub fn routes() -> Routes {
+    health::routes()
+}
+
 /// Every route. A request passes the layers from the bottom of this function to its top.
 pub fn router(app: &Arc<App>) -> Router {
+    let (open, guarded) = routes().into_routers();
     // Whatever is not named elsewhere is a REST route or none, and nobody learns which without a credential.
-    let guarded = Router::new()
+    let guarded = guarded
         .fallback(rest::serve)
         .with_state(app.clone())
         .layer(from_fn_with_state(app.clone(), auth::require));
-    let open = health::routes().with_state(app.clone());
-    open.fallback_service(guarded)
+    open.with_state(app.clone())
+        .fallback_service(guarded)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(from_fn(answer::identify))
