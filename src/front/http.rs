@@ -6,7 +6,7 @@
 
 pub mod answer;
 pub mod auth;
-mod confirm;
+pub mod confirm;
 mod health;
 mod listen;
 mod rest;
@@ -40,6 +40,8 @@ pub struct App {
     pub auth: auth::Auth,
     /// The human's terminal, where one can attach.
     pub approvers: Option<Arc<Hub>>,
+    /// Questions of REST calls, where `CONFIRM_REST` asks them.
+    pub pending: confirm::Pending,
     /// Cancelled when the server is to end: questions and streams end with it.
     pub ended: CancellationToken,
 }
@@ -55,7 +57,7 @@ impl App {
         ended: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let auth = auth::Auth::new(broker.config())?;
-        Ok(Arc::new(Self { broker, auth, approvers, ended }))
+        Ok(Arc::new(Self { broker, auth, approvers, pending: confirm::Pending::default(), ended }))
     }
 }
 

@@ -89,7 +89,7 @@ pub fn status_of(error: &Error) -> StatusCode {
 /// What `detail` says. Some texts are what clients of such servers compare with, so they stand as they are.
 fn detail_of(error: &Error) -> Value {
     let text = match error {
-        Error::NotFound => "Secret not found".to_owned(),
+        Error::NotFound | Error::VersionGone { .. } => "Secret not found".to_owned(),
         Error::Forbidden { .. } => "Forbidden by Vault policy".to_owned(),
         Error::MissingScope { .. } => "Forbidden: missing scopes".to_owned(),
         Error::RateLimited { .. } => "Rate limit exceeded".to_owned(),
@@ -112,7 +112,10 @@ impl IntoResponse for Fault {
         if let Error::RateLimited { retry_after_seconds } = &error {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
         }
-        let body = json!({ "detail": detail_of(&error), "error": error.code() });
+        // A version that is gone is not there: programs ask for one thing only.
+        let code =
+            if matches!(error, Error::VersionGone { .. }) { Error::NotFound.code() } else { error.code() };
+        let body = json!({ "detail": detail_of(&error), "error": code });
         (status_of(&error), headers, Json(body)).into_response()
     }
 }

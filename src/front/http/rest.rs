@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::{
     App,
     answer::{Fault, Route, plain},
+    confirm::{self, Found},
 };
 use crate::{
     broker::{Answer, MAX_REQUEST, Outcome},
@@ -170,11 +171,23 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
             return route.on(plain(StatusCode::BAD_REQUEST, &detail));
         }
     };
-    route.on(match app.broker.call(row.op, arguments, &caller, None).await {
+    let approved = match app.pending.take(&parts.headers, &caller) {
+        Ok(None) => None,
+        Ok(Some(Found::Yes(approved))) => Some(approved),
+        Ok(Some(Found::Open)) => return route.on(confirm::waiting(ticket_of(&parts))),
+        // A person's answer is recorded where they gave it.
+        Err(error @ Error::TicketInvalid { .. }) => return route.on(refused(&app, row, &caller, error)),
+        Err(error) => return route.on(Fault(error).into_response()),
+    };
+    route.on(match app.broker.call(row.op, arguments.clone(), &caller, approved).await {
         Ok(Outcome::Done(answer)) => done(row.rest.answer, answer),
-        Ok(Outcome::Ask(question)) => super::confirm::pending(&question),
+        Ok(Outcome::Ask(question)) => confirm::ask(&app, row.op, caller, arguments, question),
         Err(error) => Fault(error).into_response(),
     })
+}
+
+fn ticket_of(parts: &Parts) -> &str {
+    parts.headers.get(&confirm::TICKET).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Records a refusal that the broker never saw, and gives it.

@@ -1,0 +1,11 @@
+//! What `--http` promises, on the running server, over sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+#[path = "http/confirm.rs"]
+mod confirm;
+#[path = "http/rest.rs"]
+mod rest;
+#[path = "http/rig.rs"]
+mod rig;
