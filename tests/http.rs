@@ -9,3 +9,5 @@ mod confirm;
 mod rest;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/sockets.rs"]
+mod sockets;

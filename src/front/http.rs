@@ -8,6 +8,7 @@ pub mod answer;
 pub mod auth;
 pub mod confirm;
 mod health;
+mod intake;
 mod listen;
 mod rest;
 pub mod routes;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     middleware::{from_fn, from_fn_with_state},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,11 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use listen::{Listener, Peer};
 use routes::Routes;
 
-use crate::{
-    broker::{Broker, MAX_REQUEST},
-    error::Error,
-    front::approver::Hub,
-};
+use crate::{broker::Broker, error::Error, front::approver::Hub};
 
 /// What every request's handler may use.
 pub struct App {
@@ -74,10 +70,10 @@ pub fn router(app: &Arc<App>) -> Router {
     let guarded = guarded
         .fallback(rest::serve)
         .with_state(app.clone())
+        .layer(from_fn_with_state(app.clone(), intake::whole))
         .layer(from_fn_with_state(app.clone(), auth::require));
     open.with_state(app.clone())
         .fallback_service(guarded)
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(from_fn(answer::identify))
 }

