@@ -7,6 +7,7 @@
 #   inspector   the MCP Inspector's command line
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
+#   hvac        KV and transit shared with hvac, the Vault client for Python
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -284,6 +285,16 @@ stage_files() {
   npm_stage "the readers of files" tests/clients/test_files.py tests/clients/requirements-files.txt
 }
 
+stage_hvac() {
+  python_ready || return
+  local python
+  if python=$(python_with tests/clients/requirements-hvac.txt); then
+    pytest_run hvac "$python" tests/clients/test_hvac.py
+  else
+    leave_out "hvac" "pip cannot install it"
+  fi
+}
+
 stage_install() {
   if ! build_release; then
     broke "release build"
@@ -302,9 +313,9 @@ stage_install() {
 
 # ---- all together ----------------------------------------------------------------------------------------
 
-known="checks rust vault python inspector claude files install"
+known="checks rust vault python inspector claude files hvac install"
 stages=("$@")
-[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude files install)
+[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude files hvac install)
 for stage in "${stages[@]}"; do
   case " $known " in
     *" $stage "*) ;;
@@ -315,7 +326,7 @@ for stage in "${stages[@]}"; do
   esac
 done
 real_vault=
-case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '*) vault_begin ;; esac
+case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '* | *' hvac '*) vault_begin ;; esac
 
 for stage in "${stages[@]}"; do
   say "$stage"
