@@ -28,6 +28,7 @@ use vault_mcp::{
     caller::{Caller, Front, Scope},
     config::{Config, Layers},
     front::mcp::stdio::StdioTransport,
+    handover::Roots,
     names::Subject,
     op::{self, OPS},
     secret::{Disclosed, SecretData},
@@ -97,7 +98,7 @@ fn caller(config: &Config) -> Caller {
     let subject = Subject::parse("alice").unwrap();
     let place = Arc::new(Place::of(config, &subject));
     let client = Some(Arc::from("bench/1"));
-    Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Stdio, client, place, roots: Arc::from([]) }
+    Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Stdio, client, place, roots: Roots::none() }
 }
 
 fn broker(c: &mut Criterion) {

@@ -22,8 +22,9 @@ use crate::{
     caller::Caller,
     config::{Config, DangerousPatterns, Reveal},
     error::Error,
+    handover::Root,
     names::shown,
-    op::{AnyCall, Boxed, Change, Effect, Op, Preview, Target, Toolset, Way},
+    op::{AnyCall, Boxed, Change, Effect, Files, Op, Preview, Target, Toolset, Way},
     secret::holds_mask,
     vault::{KvKind, Session, Vault, sys},
 };
@@ -136,6 +137,14 @@ struct Passing<'a> {
     caller: &'a Caller,
     id: String,
     target: Target,
+    /// Folders that this call's files may lie in; none for a call that has nothing to do with files.
+    roots: Arc<[Root]>,
+}
+
+impl<'a> Passing<'a> {
+    fn new(op: &'static Op, caller: &'a Caller, id: String, target: Target) -> Self {
+        Self { op, caller, id, target, roots: Arc::from([]) }
+    }
 }
 
 impl Broker {
@@ -224,7 +233,7 @@ impl Broker {
             Some(approved) => approved.call_id.clone(),
             None => crate::random::uuid()?,
         };
-        let mut passing = Passing { op, caller, id, target: Target::named("-") };
+        let mut passing = Passing::new(op, caller, id, Target::named("-"));
 
         // Parse.
         let parsed = self.parse(&mut passing, &arguments);
@@ -236,6 +245,10 @@ impl Broker {
         // Authorise and limit.
         if let Err(error) = self.authorise(&passing, call.as_ref()) {
             return Err(self.refuse(&passing, Action::Refused, error));
+        }
+
+        if call.files() != Files::None {
+            passing.roots = caller.roots.find().await;
         }
 
         // Observe and decide.
@@ -291,6 +304,7 @@ impl Broker {
                     observed: approved.as_ref().map(|approved| approved.shown.version),
                     session: session.clone(),
                     caller: caller.clone(),
+                    roots: passing.roots.clone(),
                     config: self.config.clone(),
                     audit: self.audit.clone(),
                     handled: handled.clone(),
@@ -353,12 +367,11 @@ impl Broker {
         let (approved, asked) = match self.tickets.redeem(ticket, &caller.subject, channel, delegate) {
             Ok(redeemed) => redeemed,
             Err(error) => {
-                let unknown =
-                    Passing { op, caller, id: ticket.as_str().to_owned(), target: Target::named("-") };
+                let unknown = Passing::new(op, caller, ticket.as_str().to_owned(), Target::named("-"));
                 return Err(self.refuse(&unknown, Action::Refused, error));
             }
         };
-        let passing = Passing { op: asked.op, caller, id: approved.call_id.clone(), target: asked.target };
+        let passing = Passing::new(asked.op, caller, approved.call_id.clone(), asked.target);
         self.record(&passing, Action::Confirmed, None, None, Some(&(channel, ticket.clone())))?;
         Ok(approved)
     }
@@ -369,7 +382,7 @@ impl Broker {
         let Some(ended) = self.tickets.close(ticket, closed == Closed::Declined) else {
             return error;
         };
-        let passing = Passing { op: ended.call.op, caller, id: ended.call_id, target: ended.call.target };
+        let passing = Passing::new(ended.call.op, caller, ended.call_id, ended.call.target);
         match self.record(
             &passing,
             Action::Aborted,
@@ -392,7 +405,7 @@ impl Broker {
     fn record_lapsed(&self, closed: Closed, lapsed: Vec<Lapsed<Asked>>) {
         let code = closed.into_error().code();
         for Lapsed { ticket, call_id, call: Asked { op, caller, target } } in lapsed {
-            let passing = Passing { op, caller: &caller, id: call_id, target };
+            let passing = Passing::new(op, &caller, call_id, target);
             let approval = (Channel::Client, ticket);
             if let Err(error) = self.record(&passing, Action::Aborted, Some(code), None, Some(&approval)) {
                 tracing::error!(%error, "the end of a question is not recorded");
@@ -435,7 +448,9 @@ impl Broker {
         }
         let call = passing.op.parse(arguments.clone())?;
         passing.target = call.target(&passing.caller.place)?;
-        if let Some(argument) = call.writes_file().filter(|_| *self.config.read_only) {
+        if let Files::Writes(argument) = call.files()
+            && *self.config.read_only
+        {
             return Err(Error::input(argument, "this server writes no files (READ_ONLY=true); leave it out"));
         }
         let mut size = 0;
@@ -495,7 +510,7 @@ impl Broker {
         }
         let effect = match passing.op.spec.effect {
             _ if call.is_harmless() => Effect::Read,
-            own if own.is_read_only() && call.writes_file().is_some() => Effect::Write,
+            own if own.is_read_only() && matches!(call.files(), Files::Writes(_)) => Effect::Write,
             own => own,
         };
         self.config.confirm_effects.contains(effect)
@@ -522,7 +537,7 @@ impl Broker {
             Ok(sys::capabilities(session, paths).await.unwrap_or_default())
         };
         // What is refused without a look at Vault ends the call before the other question is sent.
-        let seen = call.observe(Look::new(session, passing.caller));
+        let seen = call.observe(Look::new(session, passing.caller, &passing.roots));
         let (mut preview, have) = futures_util::future::try_join(seen, capabilities).await?;
         if preview.verb.is_empty() {
             preview.verb = if call.wants_reveal() { "REVEAL" } else { "RUN" };
@@ -543,7 +558,7 @@ impl Broker {
             let Some((first, _)) = open.first() else { continue };
             if !open.iter().any(|(way, have)| sys::allows(have, way.capabilities)) {
                 let login = self.login_attached.lock().unwrap_or_else(PoisonError::into_inner)();
-                if !login || call.wants_reveal() || call.is_local() {
+                if !login || call.wants_reveal() || call.files() != Files::None {
                     let quoted = first
                         .capabilities
                         .iter()
@@ -591,7 +606,7 @@ impl Broker {
             seconds: LIFETIME.as_secs(),
             target: passing.target.name.clone(),
             needs_login,
-            can_be_delegated: !passing.op.spec.effect.is_read_only() && !call.is_local(),
+            can_be_delegated: !passing.op.spec.effect.is_read_only() && call.files() == Files::None,
         })
     }
 
@@ -733,6 +748,9 @@ fn question_text(
         if preview.changes.len() > SHOWN_KEYS {
             text.push_str(&format!("   … and {} more", preview.changes.len() - SHOWN_KEYS));
         }
+    }
+    if let (Files::Writes(_), Some(first)) = (call.files(), passing.roots.first()) {
+        text.push_str(&format!("\n  folder: {}", shown(&first.path().display().to_string(), 200)));
     }
     for warning in preview.warnings.iter().take(SHOWN_KEYS) {
         text.push_str("\n  ! ");

@@ -1,10 +1,10 @@
 //! Who calls, as whichever front end authenticated them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{names::Subject, place::Place};
+use crate::{handover::Roots, names::Subject, place::Place};
 
 /// What a credential lets its caller do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,8 +85,8 @@ pub struct Caller {
     pub client: Option<Arc<str>>,
     /// The caller's own tree.
     pub place: Arc<Place>,
-    /// Folders that files may be written in; empty where there are none.
-    pub roots: Arc<[PathBuf]>,
+    /// Folders that files may be read and written in.
+    pub roots: Roots,
 }
 
 impl Caller {

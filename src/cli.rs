@@ -17,6 +17,7 @@ use crate::{
     caller::{Caller, Front, Scope},
     config::{Config, Layers, SETTINGS},
     error::Error,
+    handover::{Roots, working_folder},
     vault::Vault,
 };
 
@@ -227,7 +228,7 @@ fn local_caller(config: &Config, front: Front) -> Caller {
         front,
         client: None,
         place,
-        roots: crate::handover::working_folder(),
+        roots: Roots::Known(working_folder()),
     }
 }
 

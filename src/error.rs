@@ -326,13 +326,17 @@ pub enum Error {
     },
 
     /// A file that this server will not write.
-    #[error("The file is not written: {fault}. Name a new file under the working folder.")]
+    #[error(
+        "The file is not written: {fault}. Name a new file in a folder that the client has open, or else in the working folder."
+    )]
     FileRefused {
         /// Which rule it breaks.
         fault: Cow<'static, str>,
     },
     /// A file that this server will not read, or cannot make sense of.
-    #[error("The file is not used: {fault}. Name a text file of at most 1 MiB under the working folder.")]
+    #[error(
+        "The file is not used: {fault}. Name a text file of at most 1 MiB in a folder that the client has open, or else in the working folder."
+    )]
     FileUnreadable {
         /// Which rule it breaks; a line by its number, never by its text.
         fault: Cow<'static, str>,

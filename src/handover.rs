@@ -1,7 +1,8 @@
 //! Secrets to files instead of into a conversation. What is here reads and writes files and knows no Vault;
 //! which folders it may touch comes with the caller.
 //!
-//! - [`new_file`]: a new file, never over another. [`target`]: a file as it is, replaced as a whole.
+//! - [`Roots`]: the folders that it may touch. [`NewFile`]: a new file, never over another. [`target`]: a file as
+//!   it is, replaced as a whole.
 //! - [`env_file`] and [`yaml_file`]: edits that keep comments, order and foreign entries. [`dialect`]: how a
 //!   value is written so that readers get it back unchanged, or not at all.
 //! - [`compose`], [`looks`]: reading what lies in files already. [`example`]: a file without its values.
@@ -15,18 +16,10 @@ pub mod git;
 pub mod looks;
 mod new_file;
 pub mod render;
+mod roots;
 mod spot;
 pub mod target;
 pub mod yaml_file;
 
-use std::{path::PathBuf, sync::Arc};
-
 pub use new_file::{FileName, NewFile};
-
-/// The working folder as the only root; none when it is `/`, which is where some clients start their
-/// servers and no place for a user's files.
-#[must_use]
-pub fn working_folder() -> Arc<[PathBuf]> {
-    let folder = std::env::current_dir().and_then(|folder| folder.canonicalize()).ok();
-    folder.filter(|folder| folder.parent().is_some()).into_iter().collect()
-}
+pub use roots::{FindRoots, Root, Roots, of_client, working_folder};

@@ -200,6 +200,27 @@ pub struct Preview {
     pub version: Option<u64>,
 }
 
+/// What a call does with files of this machine. One that does anything cannot be carried out by an approver, who
+/// may sit elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Nothing.
+    None,
+    /// It reads some.
+    Reads,
+    /// It writes the one that this argument names. Such a call waits for a human like a write, although the
+    /// operation itself may change nothing, and a read-only server refuses it.
+    Writes(&'static str),
+}
+
+impl Files {
+    /// [`Self::Writes`] where the argument of this name is given.
+    #[must_use]
+    pub fn written_by<T>(name: &'static str, argument: Option<&T>) -> Self {
+        argument.map_or(Self::None, |_| Self::Writes(name))
+    }
+}
+
 /// One thing that can be done, whatever the front end.
 pub trait Operation: Sized + Send + 'static {
     /// Its row.
@@ -232,15 +253,9 @@ pub trait Operation: Sized + Send + 'static {
         false
     }
 
-    /// True when this call touches files of this machine: an approver elsewhere cannot carry it out.
-    fn is_local(_input: &Self::Input) -> bool {
-        false
-    }
-
-    /// The argument with which this very call writes a file, although the operation itself changes nothing.
-    /// Such a call waits for a human like a write, and a read-only server refuses it.
-    fn writes_file(_input: &Self::Input) -> Option<&'static str> {
-        None
+    /// What this very call does with files of this machine. Without saying so, it is given no folder.
+    fn files(_input: &Self::Input) -> Files {
+        Files::None
     }
 
     /// Reads the current state and makes the preview. Called only when a human will be asked.
@@ -268,10 +283,8 @@ pub trait AnyCall: Send + Sync {
     fn values(&self) -> Vec<(&str, &Value)>;
     /// As [`Operation::is_harmless`].
     fn is_harmless(&self) -> bool;
-    /// As [`Operation::is_local`].
-    fn is_local(&self) -> bool;
-    /// As [`Operation::writes_file`].
-    fn writes_file(&self) -> Option<&'static str>;
+    /// As [`Operation::files`].
+    fn files(&self) -> Files;
     /// As [`Operation::observe`].
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>>;
     /// As [`Operation::run`], with the output as JSON.
@@ -293,11 +306,8 @@ impl<O: Operation> AnyCall for Parsed<O> {
     fn is_harmless(&self) -> bool {
         O::is_harmless(&self.0)
     }
-    fn is_local(&self) -> bool {
-        O::is_local(&self.0)
-    }
-    fn writes_file(&self) -> Option<&'static str> {
-        O::writes_file(&self.0)
+    fn files(&self) -> Files {
+        O::files(&self.0)
     }
     fn observe<'a>(&'a self, look: Look<'a>) -> Boxed<'a, Result<Preview, Error>> {
         Box::pin(O::observe(&self.0, look))

@@ -10,6 +10,8 @@ mod attacks;
 mod example;
 #[path = "files/inject.rs"]
 mod inject;
+#[path = "files/roots.rs"]
+mod roots;
 #[path = "files/scan.rs"]
 mod scan;
 
@@ -34,9 +36,13 @@ impl Scene {
     }
 
     fn with(settings: &[(&str, &str)]) -> Self {
+        Self::of(settings, Era::usual())
+    }
+
+    fn of(settings: &[(&str, &str)], era: Era) -> Self {
         let subject = vault().fresh_subject();
         let home = Home::new();
-        let client = Self::connect(&subject, &home, settings, Era::usual());
+        let client = Self::connect(&subject, &home, settings, era);
         Self { subject, client, home }
     }
 

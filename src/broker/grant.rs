@@ -8,6 +8,7 @@ use crate::{
     caller::Caller,
     config::Config,
     error::Error,
+    handover::Root,
     secret::{Disclosed, DisclosedValue, SecretData},
     vault::{
         Envelope, Lease, Reads, Session,
@@ -23,11 +24,12 @@ use super::Place;
 pub struct Look<'a> {
     session: &'a Session,
     caller: &'a Caller,
+    roots: &'a [Root],
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn new(session: &'a Session, caller: &'a Caller) -> Self {
-        Self { session, caller }
+    pub(super) fn new(session: &'a Session, caller: &'a Caller, roots: &'a [Root]) -> Self {
+        Self { session, caller, roots }
     }
 
     /// The caller's place.
@@ -38,8 +40,8 @@ impl<'a> Look<'a> {
 
     /// Folders that files may be read and written in.
     #[must_use]
-    pub fn roots(&self) -> &'a [std::path::PathBuf] {
-        &self.caller.roots
+    pub fn roots(&self) -> &'a [Root] {
+        self.roots
     }
 
     /// A KV mount, for reading.
@@ -70,6 +72,7 @@ impl<'a> Look<'a> {
 pub struct Granted {
     pub(super) session: Session,
     pub(super) caller: Caller,
+    pub(super) roots: Arc<[Root]>,
     pub(super) config: Arc<Config>,
     pub(super) audit: Audit,
     #[cfg(feature = "kms")]
@@ -110,13 +113,13 @@ impl Granted {
     /// # Errors
     /// `lease_unknown`.
     pub fn lease(&self, id: &str) -> Result<Lease, Error> {
-        Look::new(&self.session, &self.caller).lease(id)
+        Look::new(&self.session, &self.caller, &self.roots).lease(id)
     }
 
     /// Folders that files may be written in.
     #[must_use]
-    pub fn roots(&self) -> &[std::path::PathBuf] {
-        &self.caller.roots
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
     }
 
     /// The transit engine.

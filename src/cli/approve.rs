@@ -28,6 +28,7 @@ use crate::{
         socket_folder,
         wire::{Answer, Ask, FromApprover, Hello, ToApprover, line},
     },
+    handover::Roots,
     names::{Subject, is_invisible, shown},
     op::{self, Op},
 };
@@ -257,7 +258,7 @@ impl Session {
             front: Front::Approver,
             client: None,
             place,
-            roots: Arc::from([]),
+            roots: Roots::none(),
         };
         let op = op::find(&open.ask.op).ok_or(Error::UnknownTool)?;
         match broker.call(op, arguments, &caller, None).await? {

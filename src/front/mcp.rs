@@ -6,6 +6,7 @@ mod flight;
 mod handler;
 mod prompts;
 mod resources;
+mod roots;
 pub mod stdio;
 pub mod streams;
 

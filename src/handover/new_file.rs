@@ -12,7 +12,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::spot::{Spot, kind};
+use super::{
+    Root,
+    spot::{Spot, kind},
+};
 use crate::{error::Error, names::is_invisible};
 
 /// A path of a file as a caller gave it.
@@ -87,7 +90,7 @@ impl NewFile {
     /// # Errors
     /// `file_refused`: outside the roots, behind a link, in a hidden folder or another repository, or there
     /// already.
-    pub fn create(name: &FileName, roots: &[PathBuf]) -> Result<Self, Error> {
+    pub fn create(name: &FileName, roots: &[Root]) -> Result<Self, Error> {
         let Spot { folder, name, path } = Spot::find(name, roots).map_err(refused)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&folder, name.as_str(), flags, Mode::from_raw_mode(0o600));
@@ -134,14 +137,15 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::handover::roots::visible_folder;
 
     fn create(root: &Path, name: &str) -> Result<NewFile, Error> {
-        NewFile::create(&FileName(name.to_owned()), &[root.to_owned()])
+        NewFile::create(&FileName(name.to_owned()), &[Root::of(root).unwrap()])
     }
 
     #[test]
     fn a_new_file_is_0600_and_never_over_another() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         let path = create(root.path(), "out.env").unwrap().fill(b"A=1\n").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"A=1\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -151,15 +155,15 @@ mod tests {
 
     #[test]
     fn a_file_that_gets_no_content_is_removed() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         drop(create(root.path(), "x").unwrap());
         assert!(!root.path().join("x").exists());
     }
 
     #[test]
     fn links_hidden_places_other_repositories_and_the_outside_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
+        let root = visible_folder();
+        let elsewhere = visible_folder();
         symlink(elsewhere.path(), root.path().join("link")).unwrap();
         symlink(elsewhere.path().join("target"), root.path().join("dangling")).unwrap();
         std::fs::create_dir_all(root.path().join(".git/hooks")).unwrap();

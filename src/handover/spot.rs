@@ -9,7 +9,10 @@ use std::{
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::FileName;
+use super::{
+    FileName,
+    roots::{Root, is_systems},
+};
 
 /// What is wrong with a path. Which error it becomes, reading or writing decides.
 pub(super) type Fault = Cow<'static, str>;
@@ -26,7 +29,7 @@ impl Spot {
     ///
     /// # Errors
     /// Outside the roots, behind a link, in a hidden folder or another repository.
-    pub(super) fn find(name: &FileName, roots: &[PathBuf]) -> Result<Self, Fault> {
+    pub(super) fn find(name: &FileName, roots: &[Root]) -> Result<Self, Fault> {
         let (root, relative) = locate(Path::new(name.as_str()), roots)?;
         let mut parts: Vec<&str> = Vec::new();
         for component in relative.components() {
@@ -41,21 +44,26 @@ impl Spot {
         if parts.iter().any(|part| part.starts_with('.')) || (last.starts_with('.') && !is_env) {
             return Err("a hidden file or folder is not for secrets, but for .env files".into());
         }
-        let folder = open_folder(root, &parts)?;
-        let path = root.join(parts.iter().collect::<PathBuf>()).join(last);
+        let path = root.path().join(parts.iter().collect::<PathBuf>());
+        if is_systems(&path) {
+            return Err("it lies in a folder of the system".into());
+        }
+        let folder = open_folder(root.path(), &parts)?;
+        let path = path.join(last);
         Ok(Self { folder, name: last.to_owned(), path })
     }
 }
 
 /// The root a path lies in, and the rest of it.
-fn locate<'a>(path: &Path, roots: &'a [PathBuf]) -> Result<(&'a Path, PathBuf), Fault> {
-    let first = roots.first().ok_or("this server has no working folder; start it in one")?;
+fn locate<'a>(path: &Path, roots: &'a [Root]) -> Result<(&'a Root, PathBuf), Fault> {
+    let first = roots.first().ok_or(
+        "the client names no folder for files, and this server has no working folder; start it in one",
+    )?;
     if path.is_relative() {
         return Ok((first, path.to_owned()));
     }
-    let inside =
-        roots.iter().find_map(|root| Some((root.as_path(), path.strip_prefix(root).ok()?.to_owned())));
-    inside.ok_or_else(|| "it lies outside the working folder".into())
+    let inside = roots.iter().find_map(|root| Some((root, root.strip(path)?.to_owned())));
+    inside.ok_or_else(|| "it lies outside the client's folders".into())
 }
 
 fn open_folder(root: &Path, parts: &[&str]) -> Result<OwnedFd, Fault> {

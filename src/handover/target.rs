@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use zeroize::Zeroizing;
 
 use super::{
-    FileName,
+    FileName, Root,
     new_file::refused,
     spot::{Fault, Spot, kind},
 };
@@ -28,7 +28,7 @@ fn unreadable(fault: Fault) -> Error {
 ///
 /// # Errors
 /// `file_unreadable`: outside the roots, behind a link, not there, no regular file, too large, no text.
-pub fn read(name: &FileName, roots: &[PathBuf]) -> Result<Zeroizing<String>, Error> {
+pub fn read(name: &FileName, roots: &[Root]) -> Result<Zeroizing<String>, Error> {
     let spot = Spot::find(name, roots).map_err(unreadable)?;
     let existing = Existing::open(&spot).map_err(unreadable)?;
     Ok(existing.ok_or_else(|| unreadable("there is no such file".into()))?.text)
@@ -36,7 +36,7 @@ pub fn read(name: &FileName, roots: &[PathBuf]) -> Result<Zeroizing<String>, Err
 
 /// The whole path of a file that can be reached.
 #[must_use]
-pub fn path_of(name: &FileName, roots: &[PathBuf]) -> Option<PathBuf> {
+pub fn path_of(name: &FileName, roots: &[Root]) -> Option<PathBuf> {
     Spot::find(name, roots).ok().map(|spot| spot.path)
 }
 
@@ -111,7 +111,7 @@ impl TargetFile {
     ///
     /// # Errors
     /// `file_refused`: outside the roots, behind a link, no regular file, too large, no text.
-    pub fn open(name: &FileName, roots: &[PathBuf]) -> Result<Self, Error> {
+    pub fn open(name: &FileName, roots: &[Root]) -> Result<Self, Error> {
         let spot = Spot::find(name, roots).map_err(refused)?;
         let existing = Existing::open(&spot).map_err(refused)?;
         Ok(Self { spot, existing })
@@ -252,13 +252,14 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::handover::roots::visible_folder;
 
     fn name(text: &str) -> FileName {
         FileName::parse(text.to_owned()).unwrap()
     }
 
     fn open(root: &Path, file: &str) -> Result<TargetFile, Error> {
-        TargetFile::open(&name(file), &[root.to_owned()])
+        TargetFile::open(&name(file), &[Root::of(root).unwrap()])
     }
 
     fn names(root: &Path) -> Vec<String> {
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_file_is_replaced_with_a_backup_and_both_are_0600() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         let path = root.path().join(".env");
         std::fs::write(&path, "OLD=1\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_new_file_is_made_0600_and_leaves_nothing_else() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         let written = open(root.path(), "a.yaml").unwrap().replace(b"a: 1\n", chrono::Local::now()).unwrap();
         assert!(written.backup.is_none());
         assert_eq!((names(root.path()), mode(&written.path)), (vec!["a.yaml".to_owned()], 0o600));
@@ -306,8 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_swapped_for_a_link_while_writing_leads_nowhere_else() {
-        let root = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
+        let root = visible_folder();
+        let elsewhere = visible_folder();
         let victim = elsewhere.path().join("victim");
         std::fs::write(&victim, "untouched").unwrap();
         let path = root.path().join(".env");
@@ -338,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_file_that_changed_since_it_was_read_is_not_replaced() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         let path = root.path().join(".env");
         std::fs::write(&path, "A=1\n").unwrap();
         let target = open(root.path(), ".env").unwrap();
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn only_regular_text_files_of_at_most_a_mebibyte_are_read() {
-        let root = tempfile::tempdir().unwrap();
+        let root = visible_folder();
         std::fs::create_dir(root.path().join("folder")).unwrap();
         std::fs::write(root.path().join("large"), vec![b'a'; MAX_FILE + 1]).unwrap();
         std::fs::write(root.path().join("fits"), vec![b'a'; MAX_FILE]).unwrap();
@@ -359,12 +360,12 @@ mod tests {
         let fifo = std::process::Command::new("mkfifo").arg(root.path().join("fifo")).status();
         assert!(fifo.is_ok_and(|status| status.success()));
         for file in ["folder", "large", "binary", "link", "missing", "fifo", "../x", "/etc/hostname"] {
-            let error = read(&name(file), &[root.path().to_owned()]).unwrap_err();
+            let error = read(&name(file), &[Root::of(root.path()).unwrap()]).unwrap_err();
             assert_eq!(error.code(), "file_unreadable", "{file}");
             if file != "missing" {
                 assert_eq!(open(root.path(), file).err().unwrap().code(), "file_refused", "{file}");
             }
         }
-        assert_eq!(read(&name("fits"), &[root.path().to_owned()]).unwrap().len(), MAX_FILE);
+        assert_eq!(read(&name("fits"), &[Root::of(root.path()).unwrap()]).unwrap().len(), MAX_FILE);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile, render},
     names::{EngineName, shown},
-    op::{Effect, Need, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
+    op::{Effect, Files, Need, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::{
         Lease,
@@ -73,6 +73,10 @@ impl Operation for Issue {
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         let path = format!("{}/creds/{}", place.engines().database, input.role);
         Ok(Target::at(path, &["read"]))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     fn wants_reveal(input: &Self::Input) -> bool {

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile},
     names::{EngineName, shown},
-    op::{Effect, Need, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Files, Need, Operation, Preview, Spec, Target, Toolset},
     secret::DisclosedValue,
     vault::issue::{IssueCertificate, ListRoles, RevokeCertificate},
 };
@@ -161,6 +161,10 @@ impl Operation for Issue {
         }
         let path = format!("{}/issue/{}", place.engines().pki, input.role);
         Ok(Target::at(path, &["create", "update"]))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     fn wants_reveal(input: &Self::Input) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile, render},
     names::{EngineName, shown},
-    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
+    op::{Effect, Files, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::issue::{IssueSshOtp, ReadSshRole, SignSshKey},
 };
@@ -174,6 +174,10 @@ impl Operation for Otp {
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         let path = format!("{}/creds/{}", place.engines().ssh, input.role);
         Ok(Target::at(path, &["create", "update"]))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     fn wants_reveal(input: &Self::Input) -> bool {
@@ -363,6 +367,10 @@ impl Operation for Sign {
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         let path = format!("{}/sign/{}", place.engines().ssh, input.role);
         Ok(Target::at(path, &["create", "update"]))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     async fn observe(input: &Self::Input, _: Look<'_>) -> Result<Preview, Error> {

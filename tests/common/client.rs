@@ -118,6 +118,7 @@ impl Answer {
 }
 
 type Human = Box<dyn FnMut(&Value) -> Answer + Send>;
+type Folders = Box<dyn FnMut() -> Option<Value> + Send>;
 
 #[derive(Default)]
 struct Seen {
@@ -132,6 +133,7 @@ struct Seen {
 struct Shared {
     seen: Mutex<Seen>,
     human: Mutex<Human>,
+    folders: Mutex<Option<Folders>>,
     /// `None` once the client hung up: this handle would keep the server's input open.
     stdin: Mutex<Option<Arc<Mutex<ChildStdin>>>>,
 }
@@ -200,6 +202,7 @@ impl McpClient {
                 eprintln!("the human was asked, and the test has no answer: {message}");
                 Answer::Error(-32603, "the test did not expect to be asked".to_owned())
             })),
+            folders: Mutex::new(None),
             stdin: Mutex::new(Some(server.writer())),
         });
         {
@@ -248,6 +251,13 @@ impl McpClient {
     pub fn answers(&self, answers: impl IntoIterator<Item = Answer>) -> &Self {
         let mut answers = answers.into_iter().collect::<Vec<_>>().into_iter();
         self.human(move |_| answers.next().unwrap_or(Answer::Cancel))
+    }
+
+    /// The client's answer to `roots/list`, made anew each time: a result, or nothing for a client that never
+    /// answers. Without it the client has no such method.
+    pub fn folders(&self, folders: impl FnMut() -> Option<Value> + Send + 'static) -> &Self {
+        *self.shared.folders.lock().unwrap() = Some(Box::new(folders));
+        self
     }
 
     /// What the human was asked so far: the params of each question.
@@ -419,6 +429,12 @@ fn listen(lines: &Receiver<Vec<u8>>, shared: &Arc<Shared>) {
                     };
                     shared.write(&message);
                 });
+            }
+            (Some("roots/list"), Some(id)) if shared.folders.lock().unwrap().is_some() => {
+                let answer = shared.folders.lock().unwrap().as_mut().and_then(|folders| folders());
+                if let Some(result) = answer {
+                    shared.write(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+                }
             }
             (Some("ping"), Some(id)) => {
                 shared.write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));

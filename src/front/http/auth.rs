@@ -17,6 +17,7 @@ use crate::{
     caller::{Caller, Front, Scope},
     config::Config,
     error::Error,
+    handover::Roots,
     names::{Subject, shown},
 };
 
@@ -110,6 +111,6 @@ fn caller(config: &Config, identity: &Identity, headers: &HeaderMap) -> Caller {
         client: agent.map(|text| Arc::from(shown(text, 96))),
         place: Arc::new(Place::of(config, &identity.subject)),
         // Files of this machine are not the callers'.
-        roots: Arc::from([]),
+        roots: Roots::none(),
     }
 }

@@ -1,7 +1,7 @@
 //! Carries the broker's question to a human: an attached approver first, else the client's own dialog, in
 //! whichever of the two protocols the client speaks. The model has no part in it.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::Future, time::Duration};
 
 use rmcp::{
     model::{
@@ -61,7 +61,7 @@ fn form() -> ElicitationSchema {
     ElicitationSchema::builder().required_string_property(FIELD, described).build_unchecked()
 }
 
-fn speaks_input_required(context: &RequestContext<RoleServer>) -> bool {
+pub(super) fn speaks_input_required(context: &RequestContext<RoleServer>) -> bool {
     context
         .protocol_version()
         .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
@@ -235,14 +235,31 @@ async fn keep_telling(context: &RequestContext<RoleServer>, message: &'static st
     }
 }
 
+const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
+
 async fn elicit(
     server: &McpServer,
     context: &RequestContext<RoleServer>,
     params: ElicitRequestParams,
     seconds: u64,
 ) -> Result<ElicitResult, Closed> {
-    const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
-    let request = ServerRequest::ElicitRequest(ElicitRequest::new(params));
+    let question = ServerRequest::ElicitRequest(ElicitRequest::new(params));
+    let telling = keep_telling(context, "Waiting for a person's answer");
+    match request(server, context, question, Duration::from_secs(seconds), telling).await? {
+        ClientResult::ElicitResult(result) => Ok(result),
+        _ => Err(UNASKABLE),
+    }
+}
+
+/// Asks the client something and waits this long, `meanwhile` being done. What comes too late, or when the call or
+/// the session is over, is taken back.
+pub(super) async fn request(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+    request: ServerRequest,
+    patience: Duration,
+    meanwhile: impl Future<Output = Infallible>,
+) -> Result<ClientResult, Closed> {
     let handle = context
         .peer
         .send_cancellable_request(request, PeerRequestOptions::no_options())
@@ -251,16 +268,15 @@ async fn elicit(
     let id = handle.id.clone();
     let closed = tokio::select! {
         response = handle.await_response() => {
-            return match response {
-                Ok(ClientResult::ElicitResult(result)) => Ok(result),
-                Ok(_) | Err(ServiceError::McpError(_)) => Err(UNASKABLE),
-                Err(_) => Err(Closed::Cancelled),
-            };
+            return response.map_err(|error| match error {
+                ServiceError::McpError(_) => UNASKABLE,
+                _ => Closed::Cancelled,
+            });
         }
         () = context.ct.cancelled() => Closed::Cancelled,
         () = server.ended() => return Err(Closed::Cancelled),
-        never = keep_telling(context, "Waiting for a person's answer") => match never {},
-        () = tokio::time::sleep(Duration::from_secs(seconds)) => Closed::TimedOut,
+        never = meanwhile => match never {},
+        () = tokio::time::sleep(patience) => Closed::TimedOut,
     };
     // The dialog would otherwise stay on the screen and collect a yes that no longer counts.
     let withdrawn = CancelledNotification::new(CancelledNotificationParam::new(

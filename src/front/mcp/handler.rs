@@ -17,14 +17,14 @@ use rmcp::{
         ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams,
         SubscriptionFilter, Tool, ToolAnnotations, UnsubscribeRequestParams,
     },
-    service::{RequestContext, RoleServer, SubscriptionContext},
+    service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     confirm::{self, Asked, MayRepeat},
-    prompts, resources,
+    prompts, resources, roots,
 };
 use crate::{
     broker::{Answer, Approved, Broker, Outcome},
@@ -47,6 +47,7 @@ struct Inner {
     codec: RequestStateCodec,
     tools: OnceLock<Vec<Tool>>,
     watched: resources::Watched,
+    told_roots: roots::Told,
 }
 
 impl McpServer {
@@ -68,6 +69,7 @@ impl McpServer {
             codec: confirm::new_codec()?,
             tools: OnceLock::new(),
             watched: resources::Watched::default(),
+            told_roots: roots::Told::default(),
         })))
     }
 
@@ -87,6 +89,10 @@ impl McpServer {
         &self.0.watched
     }
 
+    pub(super) fn told_roots(&self) -> &roots::Told {
+        &self.0.told_roots
+    }
+
     pub(super) fn session_caller(&self) -> &Caller {
         &self.0.caller
     }
@@ -95,7 +101,7 @@ impl McpServer {
         self.0.ended.cancelled().await;
     }
 
-    /// The session's caller, with what the client of this request calls itself.
+    /// The session's caller, with what the client of this request calls itself and the folders that it has open.
     pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
         let client = context.client_info().map(|info| {
             Arc::from(format!(
@@ -104,7 +110,7 @@ impl McpServer {
                 crate::names::shown(&info.version, 32)
             ))
         });
-        Caller { client, ..self.0.caller.clone() }
+        Caller { client, roots: roots::of(self, context), ..self.0.caller.clone() }
     }
 
     fn tools(&self) -> &[Tool] {
@@ -338,6 +344,11 @@ impl ServerHandler for McpServer {
     ) -> Result<(), ErrorData> {
         self.0.watched.remove(&request.uri);
         Ok(())
+    }
+
+    #[allow(deprecated)] // in 2026-07-28; clients before it send this
+    async fn on_roots_list_changed(&self, _: NotificationContext<RoleServer>) {
+        self.0.told_roots.forget().await;
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {

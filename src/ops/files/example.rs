@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     handover::{FileName, NewFile, example, target::read},
     names::ServiceName,
-    op::{Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Effect, Files, Operation, Preview, Spec, Target, Toolset},
     secret::REFERENCE_SCHEME,
 };
 
@@ -73,12 +73,8 @@ impl Operation for GenerateExample {
         }
     }
 
-    fn is_local(input: &Self::Input) -> bool {
-        input.output_path.is_some()
-    }
-
-    fn writes_file(input: &Self::Input) -> Option<&'static str> {
-        input.output_path.as_ref().map(|_| "output_path")
+    fn files(input: &Self::Input) -> Files {
+        input.output_path.as_ref().map_or(Files::Reads, |_| Files::Writes("output_path"))
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {

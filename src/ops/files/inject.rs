@@ -12,7 +12,7 @@ use crate::{
     config::DangerousPatterns,
     error::Error,
     handover::{
-        FileName,
+        FileName, Root,
         dialect::Dialect,
         env_file::{self, Assignment, Piece},
         git,
@@ -20,7 +20,7 @@ use crate::{
         yaml_file,
     },
     names::{ServiceName, shown},
-    op::{Change, Effect, Operation, Preview, Spec, Target, Toolset},
+    op::{Change, Effect, Files, Operation, Preview, Spec, Target, Toolset},
     secret::{REFERENCE_SCHEME, SecretData},
 };
 
@@ -94,8 +94,8 @@ impl Operation for Inject {
         target(&input.service, file.as_str(), "→", place)
     }
 
-    fn is_local(_: &Self::Input) -> bool {
-        true
+    fn files(_: &Self::Input) -> Files {
+        Files::Writes("target")
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
@@ -179,7 +179,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn of(input: &InjectInput, roots: &[std::path::PathBuf]) -> Result<Self, Error> {
+    fn of(input: &InjectInput, roots: &[Root]) -> Result<Self, Error> {
         let name = input.target()?;
         let file = TargetFile::open(&name, roots)?;
         let template = input.template.as_ref().map(|name| read(name, roots)).transpose()?;

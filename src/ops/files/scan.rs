@@ -21,7 +21,7 @@ use crate::{
         target::{path_of, read},
     },
     names::{ServiceKey, ServiceName, shown},
-    op::{Effect, Operation, Spec, Target, Toolset},
+    op::{Effect, Files, Operation, Spec, Target, Toolset},
     ops::service::MAX_VALUE,
 };
 
@@ -225,6 +225,10 @@ impl Operation for ScanEnv {
         target(&input.service, input.file_path.as_str(), "and", place)
     }
 
+    fn files(_: &Self::Input) -> Files {
+        Files::Reads
+    }
+
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let text = read(&input.file_path, granted.roots())?;
         let mut scan = Scan::of(&granted, &input.service).await?;
@@ -251,6 +255,10 @@ impl Operation for ScanCompose {
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         target(&input.service, input.file_path.as_str(), "and", place)
+    }
+
+    fn files(_: &Self::Input) -> Files {
+        Files::Reads
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {

@@ -12,7 +12,7 @@ use crate::{
     handover::{FileName, NewFile, render},
     kms::DataKeySize,
     names::{AwsKeyId, shown},
-    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
+    op::{Effect, Files, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
 };
 
@@ -139,8 +139,8 @@ impl Operation for Decrypt {
         input.reveal
     }
 
-    fn writes_file(input: &Self::Input) -> Option<&'static str> {
-        input.to.as_ref().map(|_| "to")
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     async fn observe(input: &Self::Input, _: Look<'_>) -> Result<Preview, Error> {
@@ -285,6 +285,10 @@ impl Operation for DataKey {
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         input.size()?;
         Ok(target_of(Some(&key_of(input.key_id.as_ref(), place)?), &input.encryption_context))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     fn wants_reveal(input: &Self::Input) -> bool {
