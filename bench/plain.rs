@@ -9,25 +9,54 @@ use std::{
 
 pub struct Plain {
     host: String,
-    token: String,
+    /// What every path begins with.
+    root: &'static str,
+    /// Who we are, as a header line or several.
+    credential: String,
     stream: BufReader<TcpStream>,
     request: Vec<u8>,
+    /// Head and body of the last answer.
+    head: String,
     pub body: Vec<u8>,
 }
 
 impl Plain {
+    /// To a Vault.
     pub fn connect(address: &str, token: &str) -> Self {
+        Self::with(address, "/v1/", format!("X-Vault-Token: {token}\r\nX-Vault-Request: true\r\n"))
+    }
+
+    /// To `vault-mcp --http`.
+    pub fn with_key(address: &str, key: &str) -> Self {
+        Self::with(address, "/", format!("X-API-Key: {key}\r\n"))
+    }
+
+    /// To any server, with these header lines.
+    pub fn with(address: &str, root: &'static str, credential: String) -> Self {
         let host = address.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self {
             host,
-            token: token.to_owned(),
+            root,
+            credential,
             stream: BufReader::with_capacity(64 << 10, stream),
             request: Vec::new(),
+            head: String::new(),
             body: Vec::new(),
         }
+    }
+
+    /// Sends these header lines from now on.
+    pub fn say(&mut self, credential: String) {
+        self.credential = credential;
+    }
+
+    /// A header of the last answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
     /// Sends and reads; gives the status.
@@ -38,12 +67,8 @@ impl Plain {
 
     pub fn send(&mut self, method: &str, path: &str, body: Option<&str>) {
         self.request.clear();
-        let (host, token) = (&self.host, &self.token);
-        write!(
-            self.request,
-            "{method} /v1/{path} HTTP/1.1\r\nHost: {host}\r\nX-Vault-Token: {token}\r\nX-Vault-Request: true\r\n"
-        )
-        .unwrap();
+        let (host, root, credential) = (&self.host, self.root, &self.credential);
+        write!(self.request, "{method} {root}{path} HTTP/1.1\r\nHost: {host}\r\n{credential}").unwrap();
         match body {
             Some(body) => write!(self.request, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap(),
             None => self.request.extend_from_slice(b"\r\n"),
@@ -57,9 +82,11 @@ impl Plain {
         let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
         let status = status.unwrap_or_else(|| panic!("no HTTP answer: {line:?}"));
         let (mut length, mut chunked) = (0, false);
+        self.head.clear();
         loop {
             line.clear();
             self.stream.read_line(&mut line).unwrap();
+            self.head.push_str(&line);
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().unwrap();

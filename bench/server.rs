@@ -48,6 +48,77 @@ pub fn command(address: &str, home: &tempfile::TempDir) -> Command {
 pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
+/// A running `vault-mcp --http`.
+pub struct HttpServer {
+    child: Child,
+    pub url: String,
+    _home: tempfile::TempDir,
+}
+
+impl HttpServer {
+    /// With every guard on: credentials, scopes, the rate limit (too wide to be met), the audit log.
+    pub fn on(vault: &Vault, keys: &Value, settings: &[(&str, &str)]) -> Self {
+        let home = home();
+        let mut command = command(&vault.address, &home);
+        command
+            .args(["--http", "--port", "0"])
+            .env("API_KEYS_JSON", keys.to_string())
+            .env("RATE_LIMIT_ENABLED", "true")
+            .env("RATE_LIMIT_REQUESTS", "4000000000")
+            .env("LOG_DIR", home.path().join("logs"))
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = lines.find_map(|line| Some(line.ok()?.split_once("listening on ")?.1.trim().to_owned()));
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url: url.unwrap_or_else(|| panic!("vault-mcp --http does not start")), _home: home }
+    }
+
+    pub fn memory(&self) -> Memory {
+        memory_of(self.child.id())
+    }
+
+    pub fn cpu_us(&self) -> f64 {
+        cpu_us_of(self.child.id())
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Microseconds that a process' threads have run so far.
+fn cpu_us_of(process: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let ran = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default() / 1e3
+    };
+    threads.map(|thread| ran(thread.unwrap())).sum()
+}
+
+fn memory_of(process: u32) -> Memory {
+    let folder = format!("/proc/{process}");
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(format!("{folder}/{file}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
+    };
+    Memory {
+        rss: field("status", "VmRSS:").unwrap_or(f64::NAN),
+        peak: field("status", "VmHWM:").unwrap_or(f64::NAN),
+        // Not ours to read unless we are root: the process is not dumpable.
+        pss: field("smaps_rollup", "Pss:"),
+        threads: std::fs::read_dir(format!("{folder}/task")).map_or(0, Iterator::count),
+    }
+}
+
 /// A session past its handshake.
 pub struct Server {
     child: Child,
@@ -117,28 +188,11 @@ impl Server {
 
     /// Microseconds that its threads have run so far: what a call costs whatever else the machine does.
     pub fn cpu_us(&self) -> f64 {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let ran = |thread: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default() / 1e3
-        };
-        threads.map(|thread| ran(thread.unwrap())).sum()
+        cpu_us_of(self.child.id())
     }
 
     pub fn memory(&self) -> Memory {
-        let folder = format!("/proc/{}", self.child.id());
-        let field = |file: &str, name: &str| {
-            let text = std::fs::read_to_string(format!("{folder}/{file}")).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
-        };
-        Memory {
-            rss: field("status", "VmRSS:").unwrap_or(f64::NAN),
-            peak: field("status", "VmHWM:").unwrap_or(f64::NAN),
-            // Not ours to read unless we are root: the process is not dumpable.
-            pss: field("smaps_rollup", "Pss:"),
-            threads: std::fs::read_dir(format!("{folder}/task")).map_or(0, Iterator::count),
-        }
+        memory_of(self.child.id())
     }
 }
 

@@ -13,6 +13,7 @@
     reason = "a bench that cannot run should say so at once"
 )]
 
+mod hop;
 mod measure;
 mod parts;
 mod plain;
@@ -39,9 +40,15 @@ const PARTS: &[Part] = &[
     Part { name: "flight", run: Run::OnVault(parts::flight::run) },
     Part { name: "memory", run: Run::OnVault(parts::memory::run) },
     Part { name: "list", run: Run::OnVault(parts::list::run) },
+    Part { name: "http", run: Run::OnVault(parts::http::run) },
+    Part { name: "agents", run: Run::OnVault(parts::agents::run) },
+    Part { name: "overload", run: Run::OnVault(parts::overload::run) },
 ];
 
 fn main() {
+    if hop::was_asked_for() {
+        return;
+    }
     // cargo passes --bench; whatever else begins with a dash is cargo's too.
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     for word in &asked {
