@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::{
     audit::AuditError,
-    codes::{Code, codes},
+    codes::{Code, Kind, codes},
 };
 
 /// Everything that can go wrong between a caller and Vault.
@@ -394,62 +394,63 @@ pub enum Error {
 }
 
 codes!(Error {
-    Self::InvalidInput { .. } => "invalid_input", "an argument is missing, unknown, or not of its type or form";
-    Self::PathRefused { .. } => "path_refused", "a path would leave, or could be read as leaving, the caller's tree";
-    Self::UnknownTool | Self::KmsOff => "unknown_tool", "there is no such tool, or it is switched off";
-    Self::MaskedValue { .. } => "masked_value", "a value to be written is a mask or reference that an earlier answer showed";
-    Self::DangerousPattern { .. } => "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
-    Self::TooLarge { .. } => "too_large", "the request, or a part of it, is over its limit";
-    Self::MissingScope { .. } => "missing_scope", "the caller's credential does not allow this kind of call";
-    Self::RateLimited { .. } => "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
-    Self::RevealForbidden => "reveal_forbidden", "`REVEAL=never`, and the call asks to see values";
-    Self::Declined => "declined", "the human said no";
-    Self::Cancelled => "cancelled", "the question was closed, or the call ended, without an answer";
-    Self::NobodyToAsk { .. } => "nobody_to_ask", "no approver is attached and the client cannot show a question";
-    Self::ApprovalTimedOut { .. } => "approval_timed_out", "no answer before the question ran out";
-    Self::NotConfirmed => "not_confirmed", "something other than `yes` was answered";
-    Self::TooManyPending { .. } => "too_many_pending", "three questions of this subject are open already";
-    Self::TicketInvalid { .. } => "ticket_invalid", "a confirmation is forged, used, expired, or for another call";
+    Self::InvalidInput { .. } => Input "invalid_input", "an argument is missing, unknown, or not of its type or form";
+    Self::PathRefused { .. } => Input "path_refused", "a path would leave, or could be read as leaving, the caller's tree";
+    Self::UnknownTool => Absent "unknown_tool", "there is no such tool, or its family is switched off";
+    Self::KmsOff => Unavailable "kms_off", "`AWS_KMS_ENABLED` is false, and the call is for AWS KMS";
+    Self::MaskedValue { .. } => Input "masked_value", "a value to be written is a mask or reference that an earlier answer showed";
+    Self::DangerousPattern { .. } => Input "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
+    Self::TooLarge { .. } => TooLarge "too_large", "the request, or a part of it, is over its limit";
+    Self::MissingScope { .. } => NotAllowed "missing_scope", "the caller's credential does not allow this kind of call";
+    Self::RateLimited { .. } => Busy "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
+    Self::RevealForbidden => NotAllowed "reveal_forbidden", "`REVEAL=never`, and the call asks to see values";
+    Self::Declined => NotAllowed "declined", "the human said no";
+    Self::Cancelled => NotAllowed "cancelled", "the question was closed, or the call ended, without an answer";
+    Self::NobodyToAsk { .. } => Unavailable "nobody_to_ask", "no approver is attached and the client cannot show a question";
+    Self::ApprovalTimedOut { .. } => NotAllowed "approval_timed_out", "no answer before the question ran out";
+    Self::NotConfirmed => NotAllowed "not_confirmed", "something other than `yes` was answered";
+    Self::TooManyPending { .. } => Busy "too_many_pending", "three questions of this subject are open already";
+    Self::TicketInvalid { .. } => NotAllowed "ticket_invalid", "a confirmation is forged, used, expired, or for another call";
     // Vault's own word for it, and the one that clients of its libraries know.
-    Self::NotFound => "invalid_path", "no secret there";
-    Self::VersionGone { .. } => "version_gone", "the version was deleted or destroyed";
-    Self::Conflict => "conflict", "the secret is not at the version that was given or previewed";
-    Self::UnsupportedOnKvV1 { .. } => "unsupported_on_kv_v1", "the mount is KV version 1, which keeps no versions";
-    Self::MountNotFound { .. } => "mount_not_found", "no engine at the mount, or the token may not know";
-    Self::Forbidden { .. } => "forbidden", "Vault's policy does not allow it; the message has the line that would";
-    Self::TokenMissing => "token_missing", "there is no Vault token";
-    Self::TokenInvalid => "token_invalid", "Vault no longer accepts the token";
-    Self::VaultUnreachable { .. } => "vault_unreachable", "no connection, or it broke before an answer";
-    Self::VaultTls { .. } => "vault_tls", "the TLS connection fails, most often over the certificate";
-    Self::VaultTimeout { .. } => "vault_timeout", "no answer before the deadline";
-    Self::VaultSealed => "vault_sealed", "Vault is sealed";
-    Self::VaultStandby => "vault_standby", "the node is a standby or redirects";
-    Self::VaultRateLimited { .. } => "vault_rate_limited", "Vault's own rate limit or quota";
-    Self::VaultRejected { .. } => "vault_rejected", "Vault refused the request as invalid";
-    Self::VaultFailed { .. } => "vault_failed", "Vault answered with a failure of its own";
-    Self::VaultAnswer { .. } => "vault_answer", "what answered does not speak as Vault does";
-    Self::OutcomeUnknown { .. } => "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
-    Self::KmsCredentialsMissing { .. } => "kms_credentials_missing", "the AWS credential chain gave no credentials";
-    Self::KmsCredentialsRejected { .. } => "kms_credentials_rejected", "AWS does not accept the credentials";
-    Self::KmsForbidden { .. } => "kms_forbidden", "no policy or grant of AWS allows it";
-    Self::KmsThrottled => "kms_throttled", "AWS KMS limits the rate of requests";
-    Self::KmsKeyNotFound => "kms_key_not_found", "AWS KMS has no such key in the account and region";
-    Self::KmsKeyUnusable { .. } => "kms_key_unusable", "the key is disabled, pending deletion, or not of the kind that can do it";
-    Self::KmsCiphertext => "kms_ciphertext", "a ciphertext is damaged, or of another key or encryption context";
-    Self::KmsRejected { .. } => "kms_rejected", "AWS KMS refused the request as invalid";
-    Self::KmsFailed { .. } => "kms_failed", "AWS KMS answered with a failure of its own, or as it never does";
-    Self::KmsUnreachable { .. } => "kms_unreachable", "no connection to AWS KMS, or no answer before the deadline";
-    Self::FileRefused { .. } => "file_refused", "a file lies outside the client's folders, exists already, or is behind a link";
-    Self::FileUnreadable { .. } => "file_unreadable", "a file lies outside the client's folders, is no text, or cannot be edited or read with certainty";
-    Self::NotCarried { .. } => "not_carried", "a value or key name that a file of this kind would not give back unchanged, or that would steer programs";
-    Self::LeaseUnknown => "lease_unknown", "the lease is not one that this server issued to this caller";
-    Self::AppliedUnrecorded { .. } => "applied_unrecorded", "the write happened, but its end could not be recorded";
-    Self::Config { .. } => "config_invalid", "a setting does not fit";
-    Self::ShuttingDown => "shutting_down", "the server is ending";
-    Self::Internal { .. } => "internal", "a fault in this program";
+    Self::NotFound => Absent "invalid_path", "no secret there";
+    Self::VersionGone { .. } => Absent "version_gone", "the version was deleted or destroyed";
+    Self::Conflict => Conflict "conflict", "the secret is not at the version that was given or previewed";
+    Self::UnsupportedOnKvV1 { .. } => Input "unsupported_on_kv_v1", "the mount is KV version 1, which keeps no versions";
+    Self::MountNotFound { .. } => Absent "mount_not_found", "no engine at the mount, or the token may not know";
+    Self::Forbidden { .. } => NotAllowed "forbidden", "Vault's policy does not allow it; the message has the line that would";
+    Self::TokenMissing => Unavailable "token_missing", "there is no Vault token";
+    Self::TokenInvalid => Unavailable "token_invalid", "Vault no longer accepts the token";
+    Self::VaultUnreachable { .. } => Upstream "vault_unreachable", "no connection, or it broke before an answer";
+    Self::VaultTls { .. } => Upstream "vault_tls", "the TLS connection fails, most often over the certificate";
+    Self::VaultTimeout { .. } => Timeout "vault_timeout", "no answer before the deadline";
+    Self::VaultSealed => Unavailable "vault_sealed", "Vault is sealed";
+    Self::VaultStandby => Unavailable "vault_standby", "the node is a standby or redirects";
+    Self::VaultRateLimited { .. } => Unavailable "vault_rate_limited", "Vault's own rate limit or quota";
+    Self::VaultRejected { .. } => Input "vault_rejected", "Vault refused the request as invalid";
+    Self::VaultFailed { .. } => Upstream "vault_failed", "Vault answered with a failure of its own";
+    Self::VaultAnswer { .. } => Upstream "vault_answer", "what answered does not speak as Vault does";
+    Self::OutcomeUnknown { .. } => Upstream "outcome_unknown", "the connection broke during a write, and whether it happened cannot be told";
+    Self::KmsCredentialsMissing { .. } => Unavailable "kms_credentials_missing", "the AWS credential chain gave no credentials";
+    Self::KmsCredentialsRejected { .. } => Unavailable "kms_credentials_rejected", "AWS does not accept the credentials";
+    Self::KmsForbidden { .. } => NotAllowed "kms_forbidden", "no policy or grant of AWS allows it";
+    Self::KmsThrottled => Unavailable "kms_throttled", "AWS KMS limits the rate of requests";
+    Self::KmsKeyNotFound => Absent "kms_key_not_found", "AWS KMS has no such key in the account and region";
+    Self::KmsKeyUnusable { .. } => Input "kms_key_unusable", "the key is disabled, pending deletion, or not of the kind that can do it";
+    Self::KmsCiphertext => Input "kms_ciphertext", "a ciphertext is damaged, or of another key or encryption context";
+    Self::KmsRejected { .. } => Input "kms_rejected", "AWS KMS refused the request as invalid";
+    Self::KmsFailed { .. } => Upstream "kms_failed", "AWS KMS answered with a failure of its own, or as it never does";
+    Self::KmsUnreachable { .. } => Upstream "kms_unreachable", "no connection to AWS KMS, or no answer before the deadline";
+    Self::FileRefused { .. } => Input "file_refused", "a file lies outside the client's folders, exists already, or is behind a link";
+    Self::FileUnreadable { .. } => Input "file_unreadable", "a file lies outside the client's folders, is no text, or cannot be edited or read with certainty";
+    Self::NotCarried { .. } => Input "not_carried", "a value or key name that a file of this kind would not give back unchanged, or that would steer programs";
+    Self::LeaseUnknown => Absent "lease_unknown", "the lease is not one that this server issued to this caller";
+    Self::AppliedUnrecorded { .. } => Internal "applied_unrecorded", "the write happened, but its end could not be recorded";
+    Self::Config { .. } => Internal "config_invalid", "a setting does not fit";
+    Self::ShuttingDown => Unavailable "shutting_down", "the server is ending";
+    Self::Internal { .. } => Internal "internal", "a fault in this program";
 } {
-    Self::Elsewhere { code, .. } => code;
-    Self::Audit(inner) => inner.code();
+    Self::Elsewhere { code, .. } => code, Self::kind_of(code);
+    Self::Audit(inner) => inner.code(), inner.kind();
 });
 
 impl Error {
@@ -460,10 +461,25 @@ impl Error {
         known.map(|known| known.code).find(|known| *known == code).unwrap_or("failed_elsewhere")
     }
 
+    /// What sort of fault a code stands for; [`Kind::Upstream`] for one that only an approver gives.
+    #[must_use]
+    pub fn kind_of(code: &str) -> Kind {
+        let known = Self::CODES.iter().chain(AuditError::CODES).chain(Self::ELSEWHERE);
+        known.filter(|known| known.code == code).map(|known| known.kind).next().unwrap_or(Kind::Upstream)
+    }
+
     /// Codes that only an approver with its own login gives.
     pub const ELSEWHERE: &[Code] = &[
-        Code { code: "target_differs", when: "the approver's settings lead the same call to another path" },
-        Code { code: "failed_elsewhere", when: "the approver gave a code that this version does not know" },
+        Code {
+            code: "target_differs",
+            kind: Kind::Upstream,
+            when: "the approver's settings lead the same call to another path",
+        },
+        Code {
+            code: "failed_elsewhere",
+            kind: Kind::Upstream,
+            when: "the approver gave a code that this version does not know",
+        },
     ];
 
     /// A fault in one argument, by its name.

@@ -190,7 +190,7 @@ pub enum AuditError {
     },
 }
 
-codes!(AuditError {
+codes!(AuditError: Unavailable {
     Self::Unwritable { .. } => "audit_unwritable", "the log or its folder may not be written";
     Self::Full { .. } => "audit_full", "no room for a record";
     Self::Symlink { .. } => "audit_symlink", "the log is a symbolic link";

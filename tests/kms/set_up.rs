@@ -27,7 +27,7 @@ fn it_is_off_unless_it_is_switched_on() {
         assert!(listed(&client).is_empty());
         for tool in TOOLS {
             let refused = client.call(tool, json!({}));
-            assert_refused(&refused, "unknown_tool");
+            assert_refused(&refused, "kms_off");
             assert!(refused.text().contains("AWS_KMS_ENABLED=true"), "{}", refused.text());
         }
     }

@@ -11,7 +11,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::error::Error;
+use crate::{codes::Kind, error::Error};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -25,64 +25,20 @@ impl From<Error> for Fault {
     }
 }
 
-/// The status that an error becomes (RFC 9110, section 15).
+/// The status that a fault of this kind becomes (RFC 9110, section 15).
 #[must_use]
-pub fn status_of(error: &Error) -> StatusCode {
-    match error {
-        Error::InvalidInput { .. }
-        | Error::PathRefused { .. }
-        | Error::MaskedValue { .. }
-        | Error::DangerousPattern { .. }
-        | Error::UnsupportedOnKvV1 { .. }
-        | Error::VaultRejected { .. }
-        | Error::NotCarried { .. }
-        | Error::FileRefused { .. }
-        | Error::FileUnreadable { .. }
-        | Error::KmsCiphertext
-        | Error::KmsRejected { .. }
-        | Error::KmsKeyUnusable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::MissingScope { .. }
-        | Error::RevealForbidden
-        | Error::Declined
-        | Error::Cancelled
-        | Error::NotConfirmed
-        | Error::ApprovalTimedOut { .. }
-        | Error::TicketInvalid { .. }
-        | Error::Forbidden { .. }
-        | Error::KmsForbidden { .. } => StatusCode::FORBIDDEN,
-        Error::UnknownTool
-        | Error::NotFound
-        | Error::VersionGone { .. }
-        | Error::MountNotFound { .. }
-        | Error::LeaseUnknown
-        | Error::KmsKeyNotFound => StatusCode::NOT_FOUND,
-        Error::Conflict => StatusCode::CONFLICT,
-        Error::RateLimited { .. } | Error::TooManyPending { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Error::VaultTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        Error::KmsOff
-        | Error::NobodyToAsk { .. }
-        | Error::TokenMissing
-        | Error::TokenInvalid
-        | Error::VaultSealed
-        | Error::VaultStandby
-        | Error::VaultRateLimited { .. }
-        | Error::KmsCredentialsMissing { .. }
-        | Error::KmsCredentialsRejected { .. }
-        | Error::KmsThrottled
-        | Error::ShuttingDown
-        | Error::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
-        Error::VaultUnreachable { .. }
-        | Error::VaultTls { .. }
-        | Error::VaultFailed { .. }
-        | Error::VaultAnswer { .. }
-        | Error::OutcomeUnknown { .. }
-        | Error::KmsFailed { .. }
-        | Error::KmsUnreachable { .. }
-        | Error::Elsewhere { .. } => StatusCode::BAD_GATEWAY,
-        Error::AppliedUnrecorded { .. } | Error::Config { .. } | Error::Internal { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+pub fn status_of(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Input => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::NotAllowed => StatusCode::FORBIDDEN,
+        Kind::Absent => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Upstream => StatusCode::BAD_GATEWAY,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -116,7 +72,7 @@ impl IntoResponse for Fault {
         let code =
             if matches!(error, Error::VersionGone { .. }) { Error::NotFound.code() } else { error.code() };
         let body = json!({ "detail": detail_of(&error), "error": code });
-        (status_of(&error), headers, Json(body)).into_response()
+        (status_of(error.kind()), headers, Json(body)).into_response()
     }
 }
 
