@@ -117,11 +117,28 @@ impl Row {
     }
 }
 
+/// Why a request has no row.
+#[derive(Debug, PartialEq)]
+enum Nowhere {
+    /// 404.
+    NoSuchPath,
+    /// 405, with what is allowed there.
+    NoSuchMethod(Vec<&'static str>),
+}
+
+impl IntoResponse for Nowhere {
+    fn into_response(self) -> Response {
+        let Self::NoSuchMethod(allowed) = self else { return plain(StatusCode::NOT_FOUND, "Not Found") };
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        if let Ok(value) = HeaderValue::try_from(allowed.join(", ")) {
+            response.headers_mut().insert(header::ALLOW, value);
+        }
+        response
+    }
+}
+
 /// The row for a request, with the argument in its path.
-///
-/// # Errors
-/// 404, or 405 with what is allowed there.
-fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Row, Option<&'a str>), Response> {
+fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Row, Option<&'a str>), Nowhere> {
     let there: Vec<_> = ROWS.iter().filter_map(|row| Some((row, row.matches(path)?))).collect();
     let verb = verb_of(method);
     let best =
@@ -130,16 +147,12 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Row, Option<&'a 
         return Ok((row, *held));
     }
     if there.is_empty() {
-        return Err(plain(StatusCode::NOT_FOUND, "Not Found"));
+        return Err(Nowhere::NoSuchPath);
     }
     let mut allowed: Vec<_> = there.iter().map(|(row, _)| word_of(row.rest.verb)).collect();
     allowed.sort_unstable();
     allowed.dedup();
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    if let Ok(value) = HeaderValue::try_from(allowed.join(", ")) {
-        response.headers_mut().insert(header::ALLOW, value);
-    }
-    Err(response)
+    Err(Nowhere::NoSuchMethod(allowed))
 }
 
 /// Answers whatever no other route does.
@@ -155,7 +168,7 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
     let path = parts.uri.path().to_owned();
     let (row, held) = match find(&parts.method, &path) {
         Ok(found) => found,
-        Err(response) => return response,
+        Err(nowhere) => return nowhere.into_response(),
     };
     let route = Route(row.rest.path);
     // It is whole already, and within its bounds.
@@ -290,7 +303,7 @@ mod tests {
     fn found(method: &Method, path: &str) -> Result<(&'static str, Option<String>), u16> {
         find(method, path)
             .map(|(row, held)| (row.op.spec.id, held.map(str::to_owned)))
-            .map_err(|response| response.status().as_u16())
+            .map_err(|nowhere| nowhere.into_response().status().as_u16())
     }
 
     #[test]
