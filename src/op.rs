@@ -100,7 +100,14 @@ pub struct Rest {
     pub path: &'static str,
     /// What is answered when all went well.
     pub answer: RestAnswer,
+    /// For whoever writes the calling program: what it does there. Nothing is masked in REST, and a person is
+    /// asked only where the server is set up so.
+    pub about: &'static str,
 }
+
+/// Arguments that are a model's: where to put a secret that it may not see, and whether it may. A program has
+/// the values in its answer.
+pub const FOR_MODELS: &[&str] = &["reveal", "to"];
 
 /// Methods of HTTP that operations use (RFC 9110, section 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,14 +366,26 @@ impl Op {
     /// The closed JSON Schema of the arguments.
     #[must_use]
     pub fn input_schema(&self) -> Map<String, Value> {
-        schema_of(self.input, Contract::Deserialize)
+        schema_of(self.input, Contract::Deserialize, tidy)
     }
 
     /// The JSON Schema of the answer.
     #[must_use]
     pub fn output_schema(&self) -> Map<String, Value> {
         // What is left out of an answer when it is empty is not required in it.
-        schema_of(self.output, Contract::Serialize)
+        schema_of(self.output, Contract::Serialize, tidy)
+    }
+
+    /// As [`Self::input_schema`], and `null` is told where it is taken.
+    #[must_use]
+    pub fn exact_input_schema(&self) -> Map<String, Value> {
+        schema_of(self.input, Contract::Deserialize, neutral)
+    }
+
+    /// As [`Self::output_schema`], and `null` is told where it can be.
+    #[must_use]
+    pub fn exact_output_schema(&self) -> Map<String, Value> {
+        schema_of(self.output, Contract::Serialize, neutral)
     }
 }
 
@@ -384,14 +403,18 @@ pub fn find(name: &str) -> Option<&'static Op> {
     index.get(name).copied()
 }
 
-fn schema_of(schema: fn(&mut SchemaGenerator) -> Schema, contract: Contract) -> Map<String, Value> {
+fn schema_of(
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    contract: Contract,
+    change: fn(&mut Value),
+) -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.contract = contract;
     });
     let mut generator = settings.into_generator();
     let mut value = schema(&mut generator).to_value();
-    tidy(&mut value);
+    change(&mut value);
     match value {
         Value::Object(mut map) => {
             // The tool's own description says what the whole is for.
@@ -402,9 +425,9 @@ fn schema_of(schema: fn(&mut SchemaGenerator) -> Schema, contract: Contract) -> 
     }
 }
 
-/// Drops what costs a model tokens and tells it nothing: titles, `null` as an alternative of an optional
-/// argument, and integer formats (which one widely used client warns about at every call).
-fn tidy(value: &mut Value) {
+/// Drops what is said of Rust and not of JSON: titles that are types' names, and integer formats (which one
+/// widely used client warns about at every call).
+pub(crate) fn neutral(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("$schema");
@@ -418,6 +441,23 @@ fn tidy(value: &mut Value) {
             {
                 map.remove("format");
             }
+            map.values_mut().for_each(neutral);
+        }
+        Value::Array(items) => items.iter_mut().for_each(neutral),
+        _ => {}
+    }
+}
+
+/// Drops also what costs a model tokens and tells it nothing: `null` as an alternative of an optional argument,
+/// and defaults that are what one would think.
+fn tidy(value: &mut Value) {
+    neutral(value);
+    shorten(value);
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
             if let Some(Value::Array(types)) = map.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [only] = types.as_slice() {
@@ -441,9 +481,9 @@ fn tidy(value: &mut Value) {
             if map.get("default").is_some_and(|default| default.is_null() || *default == Value::Bool(false)) {
                 map.remove("default");
             }
-            map.values_mut().for_each(tidy);
+            map.values_mut().for_each(shorten);
         }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Array(items) => items.iter_mut().for_each(shorten),
         _ => {}
     }
 }

@@ -65,8 +65,12 @@ impl Operation for Issue {
         toolset: Toolset::Db,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/db/creds/{role}", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/db/creds/{role}",
+        answer: RestAnswer::Output,
+        about: "Has Vault make a database user from a role, with a lease. Revoke the lease when the user is no longer needed.",
+    });
     type Input = IssueInput;
     type Output = IssueOutput;
 
@@ -227,7 +231,12 @@ impl Operation for Renew {
         toolset: Toolset::Db,
         idempotent: true,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/db/renew", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/db/renew",
+        answer: RestAnswer::Output,
+        about: "Makes a lease last longer. Only leases that this server gave to this caller can be renewed.",
+    });
     type Input = RenewInput;
     type Output = RenewOutput;
 
@@ -291,7 +300,12 @@ impl Operation for Revoke {
         toolset: Toolset::Db,
         idempotent: true,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/db/revoke", answer: RestAnswer::Ok });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/db/revoke",
+        answer: RestAnswer::Ok,
+        about: "Ends a lease: its database user can no longer log in.",
+    });
     type Input = RevokeInput;
     type Output = RevokeOutput;
 

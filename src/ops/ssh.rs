@@ -167,7 +167,12 @@ impl Operation for Otp {
         toolset: Toolset::Ssh,
         idempotent: false,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/ssh/otp", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/ssh/otp",
+        answer: RestAnswer::Output,
+        about: "Issues a password that is good for one SSH login on one host.",
+    });
     type Input = OtpInput;
     type Output = OtpOutput;
 
@@ -360,7 +365,12 @@ impl Operation for Sign {
         toolset: Toolset::Ssh,
         idempotent: false,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/ssh/sign", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/ssh/sign",
+        answer: RestAnswer::Output,
+        about: "Signs an SSH public key: the certificate logs its holder in.",
+    });
     type Input = SignInput;
     type Output = SignOutput;
 

@@ -55,8 +55,12 @@ impl Operation for Encrypt {
         toolset: Toolset::Kms,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/kms/encrypt", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/kms/encrypt",
+        answer: RestAnswer::Output,
+        about: "Encrypts at most 4096 bytes with a key of AWS KMS.",
+    });
     type Input = EncryptInput;
     type Output = EncryptOutput;
 
@@ -125,8 +129,12 @@ impl Operation for Decrypt {
         toolset: Toolset::Kms,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/kms/decrypt", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/kms/decrypt",
+        answer: RestAnswer::Output,
+        about: "Decrypts what AWS KMS encrypted.",
+    });
     type Input = DecryptInput;
     type Output = DecryptOutput;
 
@@ -277,8 +285,12 @@ impl Operation for DataKey {
         toolset: Toolset::Kms,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/kms/data-key", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/kms/data-key",
+        answer: RestAnswer::Output,
+        about: "Makes a key, in clear and encrypted by a key of AWS KMS.",
+    });
     type Input = DataKeyInput;
     type Output = DataKeyOutput;
 

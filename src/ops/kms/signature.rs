@@ -208,7 +208,12 @@ impl Operation for Sign {
         toolset: Toolset::Kms,
         idempotent: false,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Post, path: "/kms/sign", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/kms/sign",
+        answer: RestAnswer::Output,
+        about: "Signs a message or its digest with a key of AWS KMS.",
+    });
     type Input = SignInput;
     type Output = SignOutput;
 
@@ -285,8 +290,12 @@ impl Operation for Verify {
         toolset: Toolset::Kms,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/kms/verify", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/kms/verify",
+        answer: RestAnswer::Output,
+        about: "Tells whether a signature by a key of AWS KMS is good.",
+    });
     type Input = VerifyInput;
     type Output = Verdict;
 

@@ -83,8 +83,12 @@ impl Operation for Write {
         toolset: Toolset::Kv,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Put, path: "/secrets/{path}", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Put,
+        path: "/secrets/{path}",
+        answer: RestAnswer::Output,
+        about: "Creates a secret, or replaces its whole content by a new version. With `cas` it does so only onto that version. The values are not repeated in the answer.",
+    });
     type Input = WriteInput;
     type Output = Written;
 
@@ -303,8 +307,12 @@ impl Operation for Delete {
         toolset: Toolset::Kv,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Delete, path: "/secrets/{path}", answer: RestAnswer::Empty });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Delete,
+        path: "/secrets/{path}",
+        answer: RestAnswer::Empty,
+        about: "Deletes the newest version. `:undelete` brings it back.",
+    });
     type Input = DeleteInput;
     type Output = Affected;
 
@@ -398,8 +406,12 @@ impl Operation for Undelete {
         toolset: Toolset::Kv,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/secrets/{path}:undelete", answer: RestAnswer::Ok });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/secrets/{path}:undelete",
+        answer: RestAnswer::Ok,
+        about: "Brings deleted versions back, but for destroyed ones.",
+    });
     type Input = VersionsInput;
     type Output = Affected;
 
@@ -434,8 +446,12 @@ impl Operation for Destroy {
         toolset: Toolset::Kv,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/secrets/{path}:destroy", answer: RestAnswer::Ok });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/secrets/{path}:destroy",
+        answer: RestAnswer::Ok,
+        about: "Removes the content of versions for good.",
+    });
     type Input = VersionsInput;
     type Output = Affected;
 

@@ -82,7 +82,12 @@ impl Operation for List {
         toolset: Toolset::Kv,
         idempotent: true,
     };
-    const REST: Option<Rest> = Some(Rest { verb: Verb::Get, path: "/secrets", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Get,
+        path: "/secrets",
+        answer: RestAnswer::Output,
+        about: "Names in a folder of the caller's own tree. Folders end in a slash; a folder without anything has no names.",
+    });
     type Input = ListInput;
     type Output = Listed;
 
@@ -174,8 +179,12 @@ impl Operation for Read {
         toolset: Toolset::Kv,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Get, path: "/secrets/{path}", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Get,
+        path: "/secrets/{path}",
+        answer: RestAnswer::Output,
+        about: "A secret with its values: the newest version, or the one that `version` names.",
+    });
     type Input = ReadInput;
     type Output = ReadOutput;
 

@@ -93,8 +93,12 @@ impl Operation for Encrypt {
         toolset: Toolset::Transit,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/transit/encrypt", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/transit/encrypt",
+        answer: RestAnswer::Output,
+        about: "Encrypts bytes with a key that stays in Vault: one `plaintext`, or a `batch`.",
+    });
     type Input = EncryptInput;
     type Output = Ciphertexts;
 
@@ -188,8 +192,12 @@ impl Operation for Rewrap {
         toolset: Toolset::Transit,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/transit/rewrap", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/transit/rewrap",
+        answer: RestAnswer::Output,
+        about: "Encrypts a ciphertext anew with the key's newest version, without showing the plaintext.",
+    });
     type Input = RewrapInput;
     type Output = Ciphertexts;
 
@@ -266,8 +274,12 @@ impl Operation for Decrypt {
         toolset: Toolset::Transit,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/transit/decrypt", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/transit/decrypt",
+        answer: RestAnswer::Output,
+        about: "Decrypts what `/transit/encrypt` made: one `ciphertext`, or a `batch`.",
+    });
     type Input = DecryptInput;
     type Output = Plaintexts;
 

@@ -175,8 +175,12 @@ impl Operation for Random {
         toolset: Toolset::Transit,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Get, path: "/transit/random", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Get,
+        path: "/transit/random",
+        answer: RestAnswer::Output,
+        about: "Random bytes of Vault's.",
+    });
     type Input = RandomInput;
     type Output = RandomOutput;
 

@@ -154,8 +154,12 @@ impl Operation for Sign {
         toolset: Toolset::Transit,
         idempotent: false,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/transit/sign", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/transit/sign",
+        answer: RestAnswer::Output,
+        about: "Signs bytes with a key that stays in Vault; with an HMAC key, makes their HMAC.",
+    });
     type Input = SignInput;
     type Output = Signature;
 
@@ -233,8 +237,12 @@ impl Operation for Verify {
         toolset: Toolset::Transit,
         idempotent: true,
     };
-    const REST: Option<Rest> =
-        Some(Rest { verb: Verb::Post, path: "/transit/verify", answer: RestAnswer::Output });
+    const REST: Option<Rest> = Some(Rest {
+        verb: Verb::Post,
+        path: "/transit/verify",
+        answer: RestAnswer::Output,
+        about: "Tells whether a signature or HMAC that Vault made fits the bytes.",
+    });
     type Input = VerifyInput;
     type Output = Verdict;
 
