@@ -26,6 +26,7 @@ use crate::{
     names::shown,
     op::{AnyCall, Boxed, Change, Effect, Files, Op, Preview, Target, Toolset, Way},
     secret::holds_mask,
+    telemetry::meters,
     vault::{KvKind, Session, Vault, sys},
 };
 
@@ -180,19 +181,46 @@ impl Broker {
         self.vault.tokens().replace(token);
     }
 
-    /// Whether Vault would take a call now, with a few words on it. Not a call: nothing of it is recorded, and
-    /// nothing of a secret is touched.
-    pub async fn readiness(&self) -> (bool, String) {
+    /// Whether Vault would take a call now. Not a call: nothing of it is recorded, and nothing of a secret is
+    /// touched. The same holds for the two that follow.
+    ///
+    /// # Errors
+    /// What would be in the way.
+    pub async fn vault_is_ready(&self) -> Result<(), Error> {
         let session = self.vault.session();
         match session.read(&sys::LookupSelf).await {
-            Ok(_) => (true, "ready".to_owned()),
-            Err(Error::TokenMissing | Error::TokenInvalid) => {
-                (false, "Vault token unauthenticated".to_owned())
-            }
             // A token that may not look itself up is one that Vault takes.
-            Err(Error::Forbidden { .. }) => (true, "ready".to_owned()),
-            Err(error) => (false, error.to_string()),
+            Ok(_) | Err(Error::Forbidden { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Whether calls of AWS KMS have credentials to sign with; AWS itself is not asked.
+    ///
+    /// # Errors
+    /// `kms_off`, or what would be in the way.
+    #[cfg_attr(not(feature = "kms"), expect(clippy::unused_async, reason = "it waits where KMS is built in"))]
+    pub async fn kms_is_ready(&self) -> Result<(), Error> {
+        if !*self.config.aws_kms_enabled {
+            return Err(Error::KmsOff);
+        }
+        #[cfg(feature = "kms")]
+        self.kms.has_credentials().await?;
+        Ok(())
+    }
+
+    /// Whether a record could be written: without one there is no call.
+    ///
+    /// # Errors
+    /// The audit log's fault.
+    pub fn audit_is_ready(&self) -> Result<(), Error> {
+        Ok(self.audit.check()?)
+    }
+
+    /// Questions that wait for a human.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.tickets.pending()
     }
 
     /// What calls change from now on.
@@ -314,6 +342,7 @@ impl Broker {
                 call.run(granted).await
             }
         };
+        meters::ran(op.spec.id, started.elapsed());
         tracing::debug!(
             op = op.spec.id,
             ok = result.is_ok(),
@@ -433,7 +462,9 @@ impl Broker {
             code: Some(error.code()),
             ..event_of(Action::ValidationFailed, &id, caller)
         };
-        match self.audit.record(&event) {
+        let written = self.audit.record(&event);
+        meters::recorded("unknown", Action::ValidationFailed, Some(error.code()), None, written.is_ok());
+        match written {
             Ok(_) => error,
             Err(unrecorded) => unrecorded.into(),
         }
@@ -625,12 +656,13 @@ impl Broker {
         &self,
         passing: &Passing<'_>,
         action: Action,
-        code: Option<&str>,
+        code: Option<&'static str>,
         vault_request_id: Option<&str>,
         approval: Option<&(Channel, TicketId)>,
     ) -> Result<(), Error> {
         let durable = !passing.op.spec.effect.is_read_only()
             && matches!(action, Action::Request | Action::Success | Action::Failed | Action::Confirmed);
+        let channel = approval.map(|(channel, _)| channel.as_str());
         let approval = approval
             .map(|(channel, ticket)| AuditApproval { channel: channel.as_str(), ticket: ticket.as_str() });
         let event = Event {
@@ -644,7 +676,9 @@ impl Broker {
             durable,
             ..event_of(action, &passing.id, passing.caller)
         };
-        self.audit.record(&event)?;
+        let written = self.audit.record(&event);
+        meters::recorded(passing.op.spec.id, action, code, channel, written.is_ok());
+        written?;
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_kms::{
     Client,
     config::{SharedHttpClient, StalledStreamProtectionConfig},
@@ -45,7 +46,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(400);
 pub struct Kms {
     region: Option<String>,
     endpoint: Option<String>,
-    client: Mutex<Option<Client>>,
+    built: Mutex<Option<Built>>,
+}
+
+/// What the first call builds.
+#[derive(Clone)]
+struct Built {
+    client: Client,
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 /// What goes with a call beside its payload.
@@ -114,7 +122,7 @@ impl Kms {
         Self {
             region: config.aws_region.clone(),
             endpoint: config.aws_kms_endpoint.as_ref().map(|address| address.as_str().to_owned()),
-            client: Mutex::default(),
+            built: Mutex::default(),
         }
     }
 
@@ -123,25 +131,43 @@ impl Kms {
         Access { kms: self, session }
     }
 
-    async fn client(&self) -> Result<Client, Error> {
-        if let Some(client) = self.built() {
-            return Ok(client);
+    /// Whether the standard chain of AWS has credentials to sign with. AWS KMS itself is not asked.
+    ///
+    /// # Errors
+    /// `kms_credentials_missing`, or `config_invalid` for a region that is missing.
+    pub async fn has_credentials(&self) -> Result<(), Error> {
+        let missing = |fault| {
+            self.forget();
+            Error::KmsCredentialsMissing { fault }
+        };
+        match self.client().await?.credentials {
+            None => Err(missing(fault::NO_CREDENTIALS)),
+            Some(chain) => match chain.provide_credentials().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(missing(fault::of_credentials(&error))),
+            },
         }
-        let client = self.build(SharedHttpClient::new(Adapter::default())).await?;
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
-        Ok(client)
     }
 
-    fn built(&self) -> Option<Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    async fn client(&self) -> Result<Built, Error> {
+        if let Some(built) = self.built() {
+            return Ok(built);
+        }
+        let built = self.build(SharedHttpClient::new(Adapter::default())).await?;
+        *self.built.lock().unwrap_or_else(PoisonError::into_inner) = Some(built.clone());
+        Ok(built)
+    }
+
+    fn built(&self) -> Option<Built> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The next call reads profiles and caches of credentials anew: the user may just have logged in.
     fn forget(&self) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.built.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn build(&self, http: SharedHttpClient) -> Result<Client, Error> {
+    async fn build(&self, http: SharedHttpClient) -> Result<Built, Error> {
         let retry = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_PAUSE);
         let mut chain = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http.clone())
@@ -174,12 +200,14 @@ impl Kms {
         if let Some(endpoint) = &self.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        Ok(Client::from_conf(config.build()))
+        let credentials = found.credentials_provider();
+        Ok(Built { client: Client::from_conf(config.build()), credentials })
     }
 
     /// For messages.
     fn address(&self) -> String {
-        let region = || self.built().and_then(|client| client.config().region().map(ToString::to_string));
+        let region =
+            || self.built().and_then(|built| built.client.config().region().map(ToString::to_string));
         match (&self.endpoint, region().or_else(|| self.region.clone())) {
             (Some(endpoint), _) => endpoint.clone(),
             (None, Some(region)) => format!("the endpoint of {region}"),
@@ -353,7 +381,7 @@ impl Access<'_> {
         F: FnOnce(Client) -> A,
         A: Future<Output = Result<T, SdkError<E>>>,
     {
-        let whole = async { Ok::<_, Error>(request(self.kms.client().await?).await) };
+        let whole = async { Ok::<_, Error>(request(self.kms.client().await?.client).await) };
         let Ok(answer) = tokio::time::timeout(DEADLINE, whole).await else {
             return Err(Error::KmsUnreachable {
                 address: self.kms.address(),
@@ -421,7 +449,7 @@ mod tests {
         let recorder = Recorder::default();
         let connector = recorder.clone();
         let http = http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone()));
-        let client = kms.build(http).await.unwrap();
+        let client = kms.build(http).await.unwrap().client;
         let keys = aws_sdk_kms::config::Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
         let with_keys = aws_sdk_kms::Config::builder().credentials_provider(keys);
         let call = client.encrypt().key_id("alias/a").plaintext(Blob::new("x")).customize();

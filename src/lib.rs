@@ -69,4 +69,5 @@ pub mod ops;
 pub mod place;
 pub mod random;
 pub mod secret;
+pub mod telemetry;
 pub mod vault;

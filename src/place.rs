@@ -87,6 +87,12 @@ impl Place {
         &self.subject
     }
 
+    /// The folder that relative paths begin at, without a slash at either end; empty for the whole mount.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
     /// The default mount, then those that `KV_MOUNTS` adds.
     #[must_use]
     pub fn mounts(&self) -> &[MountName] {

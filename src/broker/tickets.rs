@@ -320,6 +320,12 @@ impl<C> Tickets<C> {
         self.table().waiting.contains_key(id)
     }
 
+    /// How many could still be redeemed.
+    #[must_use]
+    pub(super) fn pending(&self) -> usize {
+        self.table().waiting.len()
+    }
+
     /// The questions that ran out since the last time, for their record.
     pub(super) fn take_lapsed(&self) -> Vec<Lapsed<C>> {
         self.table().lapsed.drain().map(Lapsed::from).collect()

@@ -13,6 +13,8 @@ mod listen;
 mod rest;
 pub mod routes;
 mod tls;
+mod watch;
+mod whoami;
 
 use std::sync::Arc;
 
@@ -40,10 +42,14 @@ pub struct App {
     pub pending: confirm::Pending,
     /// Cancelled when the server is to end: questions and streams end with it.
     pub ended: CancellationToken,
+    /// What the last look at Vault found.
+    pub readiness: health::Readiness,
+    /// What the server is watched by.
+    pub watch: watch::Watch,
 }
 
 impl App {
-    /// The state of a server over this broker.
+    /// The state of a server over this broker. Needs a runtime.
     ///
     /// # Errors
     /// `config_invalid` when the settings of authentication do not fit.
@@ -53,14 +59,17 @@ impl App {
         ended: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let auth = auth::Auth::new(broker.config())?;
-        Ok(Arc::new(Self { broker, auth, approvers, pending: confirm::Pending::default(), ended }))
+        let watch = watch::Watch::begin(ended.clone())?;
+        let readiness = health::Readiness::default();
+        let pending = confirm::Pending::default();
+        Ok(Arc::new(Self { broker, auth, approvers, pending, ended, readiness, watch }))
     }
 }
 
 /// Every route that is no operation's, each with its description.
 #[must_use]
 pub fn routes() -> Routes {
-    health::routes()
+    health::routes().merge(watch::routes()).merge(whoami::routes())
 }
 
 /// Every route. A request passes the layers from the bottom of this function to its top.
@@ -71,9 +80,11 @@ pub fn router(app: &Arc<App>) -> Router {
         .fallback(rest::serve)
         .with_state(app.clone())
         .layer(from_fn_with_state(app.clone(), intake::whole))
-        .layer(from_fn_with_state(app.clone(), auth::require));
+        .layer(from_fn_with_state(app.clone(), auth::require))
+        .layer(from_fn(watch::routed));
     open.with_state(app.clone())
         .fallback_service(guarded)
         .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(from_fn(watch::passage))
         .layer(from_fn(answer::identify))
 }

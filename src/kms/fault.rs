@@ -91,9 +91,13 @@ fn of_status(status: u16) -> Error {
     }
 }
 
-fn of_credentials(error: &CredentialsError) -> &'static str {
+/// What there is to say where the chain is empty.
+pub(super) const NO_CREDENTIALS: &str = "no provider of the standard chain has any";
+
+/// Why the chain gave nothing.
+pub(super) fn of_credentials(error: &CredentialsError) -> &'static str {
     match error {
-        CredentialsError::CredentialsNotLoaded(_) => "no provider of the standard chain has any",
+        CredentialsError::CredentialsNotLoaded(_) => NO_CREDENTIALS,
         CredentialsError::ProviderTimedOut(_) => "a provider of the standard chain did not answer in time",
         CredentialsError::InvalidConfiguration(_) => "the AWS profile or its variables do not fit together",
         _ => "a provider of the standard chain failed; an SSO session may have ended",

@@ -17,6 +17,7 @@ use super::Envelope;
 use crate::{
     config::{Config, SecretText},
     error::Error,
+    telemetry::meters,
 };
 
 /// Largest answer that is read, in bytes: one listing of some hundred thousand keys.
@@ -401,6 +402,7 @@ impl Transport {
 
     async fn once(&self, client: &reqwest::Client, outgoing: &Outgoing<'_>) -> Result<Raw, Failure> {
         let request = self.build(outgoing).map_err(Failure::local)?;
+        let asked = meters::VaultRequest::begin(&outgoing.method);
         let mut response = client.execute(request).await.map_err(|error| self.transport_failure(&error))?;
         let status = response.status().as_u16();
         let retry_after = response
@@ -429,6 +431,7 @@ impl Transport {
                 }
             }
         }
+        asked.answered(status);
         let raw = Raw { status, body };
         match status {
             // What a page of somebody else's says about a path or a policy is not Vault's word.

@@ -155,6 +155,11 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Row, Option<&'a 
     Err(Nowhere::NoSuchMethod(allowed))
 }
 
+/// The path of the row that a request is for, as the table has it.
+pub(super) fn template(method: &Method, path: &str) -> Option<&'static str> {
+    find(method, path).ok().map(|(row, _)| row.rest.path)
+}
+
 /// Answers whatever no other route does.
 pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
