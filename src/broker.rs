@@ -286,6 +286,7 @@ impl Broker {
             (true, approved) => {
                 // The preview is read from Vault: where nothing can be recorded, nothing is read either.
                 if let Err(error) = self.audit.check() {
+                    meters::recorded(op.spec.id, Action::Request, None, None, false);
                     return Err(error.into());
                 }
                 let (preview, needs_login) = match self.observe(&passing, call.as_ref(), &session).await {

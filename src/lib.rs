@@ -20,6 +20,8 @@
 //!  vault          one HTTP client, the token, the engines' requests
 //!  kms            AWS KMS over the same kind of HTTP client, where it is switched on
 //!
+//!  telemetry      meters, log files, traces: every room may report here, and none learns who looks
+//!
 //!  dev            the embedded dev Vault; imports nothing from above, is reached by HTTP only
 //! ```
 //!

@@ -11,3 +11,5 @@ mod rest;
 mod rig;
 #[path = "http/sockets.rs"]
 mod sockets;
+#[path = "http/watch.rs"]
+mod watch;

@@ -9,7 +9,8 @@ fn confirming(agents: &[&Agent]) -> Http {
     Http::start(agents, &[("CONFIRM_REST", "true")])
 }
 
-fn attended(server: &Http) -> Terminal {
+/// An approver that waits for questions.
+pub(crate) fn attended(server: &Http) -> Terminal {
     let approve =
         Server::launch().home(server.home()).env("VAULT_ADDR", &server.proxy.address).arg("approve");
     let terminal = Terminal::outside(&approve);
