@@ -5,6 +5,7 @@
 //! somebody, and comes back with what [`Broker::approve`] gave it. What this module does not do: speak
 //! a protocol, or know how a question reaches a person.
 
+pub mod events;
 mod grant;
 mod limit;
 pub mod patterns;
@@ -34,6 +35,7 @@ pub use crate::place::{FullPath, Place};
 pub use grant::{Granted, Look};
 pub use tickets::{Approved, CallDigest, Channel, Delegate, LIFETIME, TicketId, canonical_json};
 
+use events::{Events, What};
 use limit::Limiter;
 use tickets::{Lapsed, Shown, Tickets};
 
@@ -103,15 +105,6 @@ impl Closed {
     }
 }
 
-/// A secret that a call changed: what subscribers of resources are told.
-#[derive(Debug, Clone)]
-pub struct Changed {
-    /// The caller's subject.
-    pub subject: crate::names::Subject,
-    /// Mount and full path.
-    pub target: String,
-}
-
 /// The pipeline and the state that outlives a call.
 pub struct Broker {
     config: Arc<Config>,
@@ -120,7 +113,7 @@ pub struct Broker {
     limiter: Limiter,
     tickets: Tickets<Asked>,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
-    changes: tokio::sync::broadcast::Sender<Changed>,
+    events: Events,
     #[cfg(feature = "kms")]
     kms: Arc<crate::kms::Kms>,
 }
@@ -156,7 +149,7 @@ impl Broker {
             limiter: Limiter::new(&config),
             tickets: Tickets::default(),
             login_attached: Mutex::new(Box::new(|| false)),
-            changes: tokio::sync::broadcast::channel(64).0,
+            events: Events::default(),
             #[cfg(feature = "kms")]
             kms: Arc::new(crate::kms::Kms::new(&config)),
             config,
@@ -223,16 +216,22 @@ impl Broker {
         self.tickets.pending()
     }
 
-    /// What calls change from now on.
+    /// What happens to each subject, for whoever listens.
     #[must_use]
-    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<Changed> {
-        self.changes.subscribe()
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// True when the operation is registered under these settings.
     #[must_use]
     pub fn offers(&self, op: &Op) -> bool {
         self.would_offer(op) && !self.is_off(op)
+    }
+
+    /// The same for one caller: what is about files of this machine is not there for callers elsewhere.
+    #[must_use]
+    pub fn offers_to(&self, op: &Op, caller: &Caller) -> bool {
+        self.offers(op) && (caller.front.is_on_this_machine() || !op.needs_files)
     }
 
     fn would_offer(&self, op: &Op) -> bool {
@@ -296,13 +295,7 @@ impl Broker {
                 if passing.target.keys.is_empty() {
                     passing.target.keys = preview.changes.iter().map(|(_, key)| key.clone()).collect();
                 }
-                let digest = CallDigest::of(
-                    op.spec.id,
-                    &arguments,
-                    &caller.subject,
-                    self.vault.address(),
-                    self.vault.namespace(),
-                );
+                let digest = self.digest_of(op, &arguments, caller);
                 match approved {
                     Some(approved) if approved.digest != digest => {
                         let error = Error::TicketInvalid { fault: "it was given for another call" };
@@ -371,15 +364,20 @@ impl Broker {
         // Answer.
         let value = result?;
         if !op.spec.effect.is_read_only() {
-            // Nobody listening is not a fault.
-            let _ = self
-                .changes
-                .send(Changed { subject: caller.subject.clone(), target: passing.target.name.clone() });
+            self.events
+                .tell(&caller.subject, || What::Changed { target: passing.target.name.as_str().into() });
         }
         let notices = self.vault.tokens().ends_soon().map(|seconds| {
             format!("The Vault token ends in {seconds} s and cannot be renewed further. Ask the user to log in again.")
         });
         Ok(Outcome::Done(Answer { value, notices: notices.into_iter().collect() }))
+    }
+
+    /// What a human's yes to this call is about, and nothing else.
+    #[must_use]
+    pub fn digest_of(&self, op: &Op, arguments: &Value, caller: &Caller) -> CallDigest {
+        let (address, namespace) = (self.vault.address(), self.vault.namespace());
+        CallDigest::of(op.spec.id, arguments, &caller.subject, address, namespace)
     }
 
     /// A human's yes: consumes the ticket and records it.
@@ -477,6 +475,20 @@ impl Broker {
         }
         if self.is_off(passing.op) {
             return Err(Error::KmsOff);
+        }
+        if !passing.caller.front.is_on_this_machine() {
+            if passing.op.needs_files {
+                return Err(Error::UnknownTool);
+            }
+            let named = passing
+                .op
+                .file_arguments()
+                .iter()
+                .find(|name| arguments.get(name).is_some_and(|value| !value.is_null()));
+            if let Some(name) = named {
+                let fault = "it names a file of the server's machine, and you have none there; leave it out";
+                return Err(Error::input(name.clone(), fault));
+            }
         }
         let call = passing.op.parse(arguments.clone())?;
         passing.target = call.target(&passing.caller.place)?;

@@ -65,6 +65,12 @@ impl Front {
         }
     }
 
+    /// True where the caller's files are this machine's: nobody's over a network.
+    #[must_use]
+    pub fn is_on_this_machine(self) -> bool {
+        matches!(self, Self::Stdio | Self::Approver | Self::Cli)
+    }
+
     /// True where the answer ends up with a model: an approver hands its result back to one.
     #[must_use]
     pub fn answers_a_model(self) -> bool {

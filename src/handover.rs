@@ -21,5 +21,5 @@ mod spot;
 pub mod target;
 pub mod yaml_file;
 
-pub use new_file::{FileName, NewFile};
+pub use new_file::{FILE_MARK, FileName, NewFile};
 pub use roots::{FindRoots, Root, Roots, of_client, working_folder};

@@ -5,7 +5,7 @@
 //! takes. What this module does not do: decide whether a call may run (the broker does), or know which
 //! front end it came from.
 
-use std::{future::Future, pin::Pin, sync::OnceLock};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::OnceLock};
 
 use schemars::{
     JsonSchema, Schema, SchemaGenerator,
@@ -19,6 +19,7 @@ use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
+    handover::FILE_MARK,
     names::PATH_MARK,
     ops,
     vault::KvKind,
@@ -234,6 +235,8 @@ pub trait Operation: Sized + Send + 'static {
     const SPEC: Spec;
     /// Its REST route, where it has one.
     const REST: Option<Rest> = None;
+    /// It is about files of this machine: of no use to callers who have none here.
+    const NEEDS_FILES: bool = false;
     /// Arguments; newtypes parse themselves.
     type Input: DeserializeOwned + JsonSchema + Send + Sync + 'static;
     /// The answer, already masked where the grant does not say otherwise.
@@ -334,6 +337,8 @@ pub struct Op {
     pub spec: Spec,
     /// The REST route.
     pub rest: Option<Rest>,
+    /// It is about files of this machine.
+    pub needs_files: bool,
     input: fn(&mut SchemaGenerator) -> Schema,
     output: fn(&mut SchemaGenerator) -> Schema,
     parse: fn(Value) -> Result<Box<dyn AnyCall>, Error>,
@@ -346,6 +351,7 @@ impl Op {
         Self {
             spec: O::SPEC,
             rest: O::REST,
+            needs_files: O::NEEDS_FILES,
             input: <O::Input as JsonSchema>::json_schema,
             output: <O::Output as JsonSchema>::json_schema,
             parse: |arguments| {
@@ -367,6 +373,33 @@ impl Op {
     #[must_use]
     pub fn input_schema(&self) -> Map<String, Value> {
         schema_of(self.input, Contract::Deserialize, tidy)
+    }
+
+    /// The same for callers elsewhere, without the arguments that name files of this machine.
+    #[must_use]
+    pub fn input_schema_elsewhere(&self) -> Map<String, Value> {
+        let mut schema = self.input_schema();
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            for name in self.file_arguments() {
+                properties.remove(name);
+            }
+        }
+        schema
+    }
+
+    /// The arguments that name files of this machine.
+    #[must_use]
+    pub fn file_arguments(&self) -> &'static [String] {
+        static FOUND: OnceLock<HashMap<&'static str, Vec<String>>> = OnceLock::new();
+        let found =
+            FOUND.get_or_init(|| OPS.iter().map(|op| (op.spec.id, op.find_file_arguments())).collect());
+        found.get(self.spec.id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn find_file_arguments(&self) -> Vec<String> {
+        let schema = schema_of(self.input, Contract::Deserialize, |_| {});
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        properties.filter(|(_, schema)| holds_mark(schema)).map(|(name, _)| name.clone()).collect()
     }
 
     /// The JSON Schema of the answer.
@@ -395,7 +428,7 @@ pub static OPS: &[Op] = ops::TABLE;
 /// The row with this id or tool name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Op> {
-    static INDEX: OnceLock<std::collections::HashMap<String, &'static Op>> = OnceLock::new();
+    static INDEX: OnceLock<HashMap<String, &'static Op>> = OnceLock::new();
     let index = INDEX.get_or_init(|| {
         let both = |op: &'static Op| [(op.spec.id.to_owned(), op), (op.spec.tool_name(), op)];
         OPS.iter().flat_map(both).collect()
@@ -425,12 +458,22 @@ fn schema_of(
     }
 }
 
+/// True when a file's name has its place in this schema.
+fn holds_mark(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key(FILE_MARK) || map.values().any(holds_mark),
+        Value::Array(items) => items.iter().any(holds_mark),
+        _ => false,
+    }
+}
+
 /// Drops what is said of Rust and not of JSON: titles that are types' names, and integer formats (which one
 /// widely used client warns about at every call).
 pub(crate) fn neutral(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("$schema");
+            map.remove(FILE_MARK);
             map.remove("title")
                 .filter(|title| title.is_object())
                 .map(|kept| map.insert("title".into(), kept));
@@ -547,6 +590,25 @@ mod tests {
             let text = serde_json::to_string(&schema).unwrap()
                 + &serde_json::to_string(&op.output_schema()).unwrap();
             assert!(!text.contains("uint64") && !text.contains("$ref"), "{}: {text}", op.spec.id);
+        }
+    }
+
+    #[test]
+    fn what_names_a_file_of_this_machine_is_known_from_its_type() {
+        let arguments = |id| find(id).unwrap().file_arguments();
+        assert_eq!(arguments("db.issue_creds"), ["to"]);
+        assert_eq!(arguments("vault_inject"), ["target", "template"]);
+        assert!(arguments("kv.write").is_empty());
+        for op in OPS {
+            let schema = |map: Map<String, Value>| Value::Object(map).to_string();
+            assert!(!schema(op.input_schema()).contains(FILE_MARK), "{}", op.spec.id);
+            // Whoever cannot leave a file out is of no use elsewhere.
+            let required = op.input_schema().get("required").and_then(Value::as_array).cloned();
+            let needs =
+                required.iter().flatten().any(|name| op.file_arguments().iter().any(|file| name == file));
+            assert!(op.needs_files || !needs, "{}", op.spec.id);
+            let elsewhere = op.input_schema_elsewhere();
+            assert!(op.file_arguments().iter().all(|name| elsewhere["properties"].get(name).is_none()));
         }
     }
 

@@ -168,6 +168,18 @@ impl Place {
         FullPath(self.services.clone())
     }
 
+    /// The caller's path of a full one that begins with the default mount; nothing where it lies elsewhere.
+    #[must_use]
+    pub fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
+        let mut rest = full;
+        for part in [self.mounts.first()?.as_str(), &self.root] {
+            if !part.is_empty() {
+                rest = rest.strip_prefix(part)?.strip_prefix('/')?;
+            }
+        }
+        Some(rest).filter(|rest| !rest.is_empty())
+    }
+
     fn join(&self, root: &str, rest: &str) -> Result<FullPath, Error> {
         let full = if root.is_empty() { rest.to_owned() } else { format!("{root}/{rest}") };
         if full.len() > crate::names::MAX_PATH_BYTES {
@@ -196,6 +208,19 @@ mod tests {
         let full = |text| alice.path(&SecretPath::parse(text).unwrap());
         assert_eq!(full("configs/demo").unwrap().as_str(), "mcp/alice/configs/demo");
         assert!(full("%2e%2e/bob").is_err() && full("a*").is_err() && full("x:undelete").is_err());
+    }
+
+    #[test]
+    fn a_full_path_is_led_back_to_the_callers_own_or_to_none() {
+        let alice = place(&[], "alice");
+        assert_eq!(alice.relative("secret/mcp/alice/configs/demo"), Some("configs/demo"));
+        for other in
+            ["secret/mcp/alice", "secret/mcp/alice2/x", "secret/mcp/bob/x", "kv/mcp/alice/x", "transit/k"]
+        {
+            assert_eq!(alice.relative(other), None, "{other}");
+        }
+        let open = place(&[("KV_ROOT", "/"), ("PATH_NAMES", "any")], "alice");
+        assert_eq!(open.relative("secret/a b/ü"), Some("a b/ü"));
     }
 
     #[test]

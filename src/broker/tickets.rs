@@ -88,6 +88,18 @@ impl CallDigest {
         bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
+
+    /// The 32 bytes, to bind something else to the same call.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for CallDigest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// JSON with sorted keys and no spaces; numbers stay as they were written. Equal values give equal

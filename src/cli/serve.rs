@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     front::{
         approver::Hub,
-        mcp::{McpServer, Tracked, stdio::StdioTransport, streams},
+        mcp::{House, McpServer, Tracked, stdio::StdioTransport, streams},
     },
     op,
 };
@@ -38,7 +38,8 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
                 .ok()
         };
         let leaving = Caller { front: Front::Cli, ..caller.clone() };
-        let server = McpServer::new(broker.clone(), caller, approvers, ended.clone())?;
+        let house = House::new(broker.clone(), approvers, ended.clone())?;
+        let server = McpServer::new(house, caller);
         let transport = StdioTransport::new(streams::input(), streams::output(), ended.clone());
         let server = Tracked::new(server, transport.in_flight());
         let code = match server.serve(transport).await {

@@ -18,6 +18,10 @@ use super::{
 };
 use crate::{error::Error, names::is_invisible};
 
+/// Marks the schema of a file's name, and is taken out before anybody sees it: what names a file is left out
+/// where callers have no files here.
+pub const FILE_MARK: &str = "x-file";
+
 /// A path of a file as a caller gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName(String);
@@ -68,7 +72,7 @@ impl JsonSchema for FileName {
         "FileName".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "maxLength": 1024 })
+        json_schema!({ "type": "string", "maxLength": 1024, FILE_MARK: true })
     }
 }
 

@@ -14,11 +14,11 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::handler::McpServer;
+use super::handler::{Dialog, McpServer};
 use crate::{
-    broker::{Approved, Channel, Closed, Question, TicketId},
+    broker::{Approved, CallDigest, Channel, Closed, Question, TicketId},
     caller::Caller,
-    config::Approval,
+    config::{Approval, Config},
     error::Error,
     front::approver::Decision,
     op::Op,
@@ -67,8 +67,12 @@ pub(super) fn speaks_input_required(context: &RequestContext<RoleServer>) -> boo
         .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// Whether the client says it can show a form. `_meta` counts only where the protocol has it there.
-fn shows_forms(context: &RequestContext<RoleServer>) -> bool {
+/// Whether the client says it can show a form. `_meta` counts only where the protocol has it there, and nothing
+/// counts where nothing can be asked.
+fn shows_forms(server: &McpServer, context: &RequestContext<RoleServer>) -> bool {
+    if server.dialog() == Dialog::None {
+        return false;
+    }
     let capabilities = if speaks_input_required(context) {
         context.client_capabilities()
     } else {
@@ -131,7 +135,7 @@ pub(super) async fn ask(
             Channel::Approver,
         ));
     }
-    if !shows_forms(context) {
+    if !shows_forms(server, context) {
         return Err(close(
             Closed::NobodyToAsk(
                 "this client cannot show a question (no form elicitation) and no approver is attached",
@@ -151,12 +155,8 @@ pub(super) async fn ask(
         requested_schema: form(),
     };
     if speaks_input_required(context) {
-        let state = server.state_codec().seal_with(
-            question.ticket.as_str().as_bytes(),
-            &SealOptions::new()
-                .associated_data(&bound_to(op, caller))
-                .ttl(Duration::from_secs(question.seconds)),
-        );
+        let state = State { ticket: question.ticket, call: broker.digest_of(op, arguments, caller) };
+        let state = state.seal(server.state_codec(), op, caller, Duration::from_secs(question.seconds));
         let requests = InputRequests::from([(
             QUESTION.to_owned(),
             InputRequest::Elicitation(ElicitRequest::new(params)),
@@ -172,6 +172,33 @@ pub(super) async fn ask(
     }
 }
 
+/// What a client of 2026-07-28 carries between question and answer: sealed, and good for one operation, one set
+/// of arguments and one subject.
+struct State {
+    ticket: TicketId,
+    call: CallDigest,
+}
+
+impl State {
+    fn bound_to(op: &Op, caller: &Caller) -> Vec<u8> {
+        format!("{}|{}", op.spec.id, caller.subject).into_bytes()
+    }
+
+    fn seal(&self, codec: &RequestStateCodec, op: &Op, caller: &Caller, ttl: Duration) -> String {
+        let payload = [self.call.as_bytes(), self.ticket.as_str().as_bytes()].concat();
+        let bound_to = Self::bound_to(op, caller);
+        codec.seal_with(&payload, &SealOptions::new().associated_data(&bound_to).ttl(ttl))
+    }
+
+    /// Nothing for a state that is forged, changed, expired, or for another operation or subject.
+    fn open(codec: &RequestStateCodec, op: &Op, caller: &Caller, sealed: &str) -> Option<Self> {
+        let payload = codec.open_with(sealed, &Self::bound_to(op, caller)).ok()?;
+        let (call, ticket) = payload.split_first_chunk::<32>()?;
+        let ticket = TicketId::from(String::from_utf8(ticket.to_vec()).ok()?);
+        Some(Self { ticket, call: CallDigest::from(*call) })
+    }
+}
+
 /// The second half of the 2026-07-28 way: the client repeats the call with the human's answer.
 ///
 /// # Errors
@@ -180,18 +207,25 @@ pub(super) fn answered(
     server: &McpServer,
     op: &'static Op,
     caller: &Caller,
+    arguments: &Value,
     state: &str,
     responses: Option<&InputResponses>,
 ) -> Result<Approved, Error> {
     let broker = server.broker();
     let invalid = |fault| broker.refuse_unknown(op.spec.id, caller, Error::TicketInvalid { fault });
-    let opened = server.state_codec().open_with(state, &bound_to(op, caller));
-    let ticket = opened.ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(TicketId::from);
-    let Some(ticket) = ticket else {
+    if server.dialog() == Dialog::None {
+        return Err(invalid("nobody was asked here, so nobody can have answered"));
+    }
+    let Some(State { ticket, call }) = State::open(server.state_codec(), op, caller, state) else {
         return Err(invalid("its state is forged, expired or for another call"));
     };
     if !broker.is_open(&ticket) {
         return Err(invalid("it is unknown, used or expired"));
+    }
+    if call != broker.digest_of(op, arguments, caller) {
+        // Used up: what it was given for must be asked about anew.
+        broker.close(caller, &ticket, Closed::NotConfirmed, Channel::Client);
+        return Err(invalid("it was given for other arguments"));
     }
     let response = responses.and_then(|responses| responses.get(QUESTION)).cloned();
     let closed = match response.map(serde_json::from_value::<ElicitResult>) {
@@ -216,10 +250,6 @@ fn verdict(result: &ElicitResult) -> Option<Closed> {
         ElicitationAction::Decline => Some(Closed::Declined),
         _ => Some(Closed::Cancelled),
     }
-}
-
-fn bound_to(op: &Op, caller: &Caller) -> Vec<u8> {
-    format!("{}|{}", op.spec.id, caller.subject).into_bytes()
 }
 
 /// Tells a client that asked for progress that the call still lives: some give up a call that says nothing.
@@ -287,11 +317,17 @@ pub(super) async fn request(
     Err(closed)
 }
 
-/// A codec under a key of this process: a state from before a restart does not open.
+/// A codec under `REQUEST_STATE_KEY`, so that any replica can open what another sealed; else under a key of this
+/// process, so that a state from before a restart does not open.
 ///
 /// # Errors
-/// When there is no randomness.
-pub(super) fn new_codec() -> Result<RequestStateCodec, Error> {
+/// `config_invalid` for a key that is too short; or when there is no randomness.
+pub(super) fn new_codec(config: &Config) -> Result<RequestStateCodec, Error> {
+    if let Some(key) = &*config.request_state_key {
+        return RequestStateCodec::try_new(key.expose()).map_err(|_| {
+            Error::config("REQUEST_STATE_KEY", "it is shorter than 32 bytes. Take `openssl rand -base64 32`.")
+        });
+    }
     let mut key = zeroize::Zeroizing::new([0u8; 32]);
     crate::random::fill(&mut key[..])?;
     RequestStateCodec::try_new(key.to_vec())

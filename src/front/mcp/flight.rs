@@ -126,6 +126,12 @@ impl InFlight {
     }
 }
 
+/// What a request is answered that ended in a panic.
+pub(super) fn panicked() -> ErrorData {
+    let message = "internal: The request ended in a panic. Please report it.";
+    ErrorData::new(ErrorCode::INTERNAL_ERROR, message, None)
+}
+
 /// A service whose every request is told of when it is done, however it ends.
 pub struct Tracked<S> {
     service: S,
@@ -151,10 +157,7 @@ impl<S: Service<RoleServer>> Service<RoleServer> for Tracked<S> {
         let result = AssertUnwindSafe(handling).catch_unwind().await;
         self.in_flight.handled(&id);
         // A panic in one request must not leave its caller waiting for ever.
-        result.unwrap_or_else(|_| {
-            let message = "internal: The request ended in a panic. Please report it.";
-            Err(ErrorData::new(ErrorCode::INTERNAL_ERROR, message, None))
-        })
+        result.unwrap_or_else(|_| Err(panicked()))
     }
 
     async fn handle_notification(

@@ -2,11 +2,13 @@
 
 use std::{
     borrow::Cow,
+    future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
 };
 
 use futures_util::FutureExt;
+use http::request::Parts;
 use rmcp::{
     ErrorData, ServerHandler,
     model::{
@@ -24,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     confirm::{self, Asked, MayRepeat},
-    prompts, resources, roots,
+    flight, prompts, resources, roots,
 };
 use crate::{
-    broker::{Answer, Approved, Broker, Outcome},
+    broker::{Answer, Approved, Broker, Outcome, events::What},
     caller::Caller,
     config::ToolNames,
     error::Error,
@@ -35,57 +37,101 @@ use crate::{
     op::{self, Effect, OPS, Op},
 };
 
-/// The MCP server of one stdio session. Clones share everything.
-#[derive(Clone)]
-pub struct McpServer(Arc<Inner>);
-
-struct Inner {
+/// What the MCP servers of one process share.
+pub struct House {
     broker: Arc<Broker>,
-    caller: Caller,
     approvers: Option<Arc<Hub>>,
     ended: CancellationToken,
     codec: RequestStateCodec,
-    tools: OnceLock<Vec<Tool>>,
-    watched: resources::Watched,
+    tools_here: OnceLock<Vec<Tool>>,
+    tools_elsewhere: OnceLock<Vec<Tool>>,
+}
+
+impl House {
+    /// `ended` is cancelled when the input ends, or the process is to end: questions end with it.
+    ///
+    /// # Errors
+    /// `config_invalid` for a state key that does not fit; or when there is no randomness for one.
+    pub fn new(
+        broker: Arc<Broker>,
+        approvers: Option<Arc<Hub>>,
+        ended: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let codec = confirm::new_codec(broker.config())?;
+        let (tools_here, tools_elsewhere) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Self { broker, approvers, ended, codec, tools_here, tools_elsewhere }))
+    }
+
+    fn tools(&self, caller: &Caller) -> &[Tool] {
+        let here = caller.front.is_on_this_machine();
+        let list = if here { &self.tools_here } else { &self.tools_elsewhere };
+        list.get_or_init(|| {
+            let dotted = *self.broker.config().tool_names == ToolNames::Dotted;
+            let offered = OPS.iter().filter(|op| self.broker.offers_to(op, caller));
+            offered.map(|op| tool(op, dotted, here)).collect()
+        })
+    }
+}
+
+/// Whether the client of a session can be asked anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialog {
+    /// In whichever way its protocol has.
+    Client,
+    /// Not at all: one message, one answer.
+    None,
+}
+
+/// The MCP server as one session has it, or one request where there are no sessions. Clones share everything;
+/// two sessions share the [`House`] and nothing else.
+#[derive(Clone)]
+pub struct McpServer(Arc<Session>);
+
+struct Session {
+    house: Arc<House>,
+    /// Whose session it is.
+    caller: Caller,
+    dialog: Dialog,
+    watched: Arc<resources::Watched>,
     told_roots: roots::Told,
 }
 
 impl McpServer {
-    /// A server for one caller. `ended` is cancelled when the input ends: questions end with it.
-    ///
-    /// # Errors
-    /// When there is no randomness for the state key.
-    pub fn new(
-        broker: Arc<Broker>,
-        caller: Caller,
-        approvers: Option<Arc<Hub>>,
-        ended: CancellationToken,
-    ) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Inner {
-            broker,
-            caller,
-            approvers,
-            ended,
-            codec: confirm::new_codec()?,
-            tools: OnceLock::new(),
-            watched: resources::Watched::default(),
-            told_roots: roots::Told::default(),
-        })))
+    /// A server for one caller, known from the start.
+    #[must_use]
+    pub fn new(house: Arc<House>, caller: Caller) -> Self {
+        Self::of(house, caller, Dialog::Client)
+    }
+
+    /// A server for a subject whose every HTTP request says anew what its credential allows: the [`Caller`] among
+    /// the extensions of the request's [`Parts`]. The session itself may do nothing.
+    #[must_use]
+    pub fn of_requests(house: Arc<House>, first: &Caller, dialog: Dialog) -> Self {
+        Self::of(house, Caller { scopes: Vec::new(), ..first.clone() }, dialog)
+    }
+
+    fn of(house: Arc<House>, caller: Caller, dialog: Dialog) -> Self {
+        let (watched, told_roots) = (Arc::default(), roots::Told::default());
+        Self(Arc::new(Session { house, caller, dialog, watched, told_roots }))
     }
 
     pub(super) fn broker(&self) -> &Arc<Broker> {
-        &self.0.broker
+        &self.0.house.broker
     }
 
     pub(super) fn approvers(&self) -> Option<&Arc<Hub>> {
-        self.0.approvers.as_ref()
+        self.0.house.approvers.as_ref()
     }
 
     pub(super) fn state_codec(&self) -> &RequestStateCodec {
-        &self.0.codec
+        &self.0.house.codec
     }
 
-    pub(super) fn watched(&self) -> &resources::Watched {
+    pub(super) fn dialog(&self) -> Dialog {
+        self.0.dialog
+    }
+
+    pub(super) fn watched(&self) -> &Arc<resources::Watched> {
         &self.0.watched
     }
 
@@ -98,26 +144,28 @@ impl McpServer {
     }
 
     pub(super) async fn ended(&self) {
-        self.0.ended.cancelled().await;
+        self.0.house.ended.cancelled().await;
     }
 
-    /// The session's caller, with what the client of this request calls itself and the folders that it has open.
+    /// Who sent this request, with what its client calls itself and the folders that it has open.
     pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
-        let client = context.client_info().map(|info| {
+        let sent = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>());
+        let caller = sent.unwrap_or(&self.0.caller);
+        // Without a session there is nobody who introduced themselves before.
+        let info = if confirm::speaks_input_required(context) {
+            context.meta.client_info()
+        } else {
+            context.client_info()
+        };
+        let client = info.map(|info| {
             Arc::from(format!(
                 "{}/{}",
                 crate::names::shown(&info.name, 64),
                 crate::names::shown(&info.version, 32)
             ))
         });
-        Caller { client, roots: roots::of(self, context), ..self.0.caller.clone() }
-    }
-
-    fn tools(&self) -> &[Tool] {
-        self.0.tools.get_or_init(|| {
-            let dotted = *self.0.broker.config().tool_names == ToolNames::Dotted;
-            OPS.iter().filter(|op| self.0.broker.offers(op)).map(|op| tool(op, dotted)).collect()
-        })
+        let client = client.or_else(|| caller.client.clone());
+        Caller { client, roots: roots::of(self, context), ..caller.clone() }
     }
 
     /// One call through the broker, with as many questions as it takes.
@@ -131,7 +179,7 @@ impl McpServer {
         repeat: MayRepeat,
     ) -> Result<Carried, Error> {
         loop {
-            match self.0.broker.call(op, arguments.clone(), caller, approved.take()).await? {
+            match self.broker().call(op, arguments.clone(), caller, approved.take()).await? {
                 Outcome::Done(answer) => return Ok(Carried::Answer(answer)),
                 Outcome::Ask(question) => {
                     match confirm::ask(self, context, op, caller, &arguments, question, repeat).await? {
@@ -151,15 +199,24 @@ impl McpServer {
         let caller = self.caller(context);
         let arguments = Value::Object(params.arguments.unwrap_or_default());
         let Some(op) = op::find(&params.name) else {
-            return Err(self.0.broker.refuse_unknown(&params.name, &caller, Error::UnknownTool));
+            return Err(self.broker().refuse_unknown(&params.name, &caller, Error::UnknownTool));
         };
-        let approved = match &params.request_state {
+        let answered = match &params.request_state {
             Some(state) => {
-                Some(confirm::answered(self, op, &caller, state, params.input_responses.as_ref())?)
+                let responses = params.input_responses.as_ref();
+                confirm::answered(self, op, &caller, &arguments, state, responses).map(Some)
             }
-            None => None,
+            None => Ok(None),
         };
-        self.carry_out(context, op, &caller, arguments, approved, MayRepeat::Yes).await
+        let carried = match answered {
+            Ok(approved) => self.carry_out(context, op, &caller, arguments, approved, MayRepeat::Yes).await,
+            Err(error) => Err(error),
+        };
+        if !matches!(carried, Ok(Carried::Repeat(_))) {
+            let tool = || What::Completed { tool: params.name.as_ref().into() };
+            self.broker().events().tell(&caller.subject, tool);
+        }
+        carried
     }
 }
 
@@ -171,7 +228,12 @@ pub(super) enum Carried {
     Repeat(rmcp::model::InputRequiredResult),
 }
 
-fn tool(op: &'static Op, dotted: bool) -> Tool {
+/// A panic in one request must not leave its caller waiting for ever.
+async fn caught<T>(work: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(flight::panicked()))
+}
+
+fn tool(op: &'static Op, dotted: bool, here: bool) -> Tool {
     let spec = &op.spec;
     let name = if dotted { Cow::Borrowed(spec.id) } else { Cow::Owned(spec.tool_name()) };
     let annotations = ToolAnnotations::new()
@@ -179,7 +241,8 @@ fn tool(op: &'static Op, dotted: bool) -> Tool {
         .destructive(matches!(spec.effect, Effect::Write | Effect::Destroy) && spec.effect != Effect::Read)
         .idempotent(spec.idempotent)
         .open_world(false);
-    Tool::new(name, spec.summary, Arc::new(op.input_schema()))
+    let input = if here { op.input_schema() } else { op.input_schema_elsewhere() };
+    Tool::new(name, spec.summary, Arc::new(input))
         .with_title(spec.title)
         .with_raw_output_schema(Arc::new(op.output_schema()))
         .with_annotations(annotations)
@@ -235,7 +298,7 @@ impl ServerHandler for McpServer {
             .enable_completions()
             .build();
         let mut instructions = INSTRUCTIONS.to_owned();
-        if self.0.broker.config().is_dev() {
+        if self.broker().config().is_dev() {
             instructions.push_str(DEV);
         }
         ServerConfig::new(capabilities)
@@ -249,13 +312,16 @@ impl ServerHandler for McpServer {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         // The list depends on this server's settings, so nobody else may be served from a cache of it.
-        Ok(ListToolsResult::with_all_items(self.tools().to_vec())
+        Ok(ListToolsResult::with_all_items(self.0.house.tools(&self.0.caller).to_vec())
             .with_ttl_ms(3_600_000)
             .with_cache_scope(CacheScope::Private))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.tools().iter().find(|tool| tool.name == name).cloned()
+        let op = op::find(name)?;
+        let tools = self.0.house.tools(&self.0.caller);
+        // Calls may use either name.
+        tools.iter().find(|tool| tool.name == op.spec.id || tool.name == op.spec.tool_name()).cloned()
     }
 
     async fn call_tool(
@@ -281,7 +347,7 @@ impl ServerHandler for McpServer {
     ) -> Result<CustomResult, ErrorData> {
         if request.method == "tools/call" {
             let fault = Error::input("params", "tools/call takes `name`, a text, and `arguments`, an object");
-            let error = self.0.broker.refuse_unknown(&request.method, &self.caller(&context), fault);
+            let error = self.broker().refuse_unknown(&request.method, &self.caller(&context), fault);
             return Err(ErrorData::invalid_params(format!("{}: {error}", error.code()), None));
         }
         if METHODS.contains(&request.method.as_str()) {
@@ -300,7 +366,7 @@ impl ServerHandler for McpServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(self, &context).await
+        caught(resources::list(self, &context)).await
     }
 
     async fn list_resource_templates(
@@ -316,7 +382,7 @@ impl ServerHandler for McpServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(self, request, &context).await
+        caught(resources::read(self, request, &context)).await
     }
 
     async fn complete(
@@ -324,7 +390,7 @@ impl ServerHandler for McpServer {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        resources::complete(self, request, &context).await
+        caught(resources::complete(self, request, &context)).await
     }
 
     #[allow(deprecated)] // the only way for clients before 2026-07-28
@@ -333,7 +399,7 @@ impl ServerHandler for McpServer {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        resources::subscribe(self, &request.uri, context.peer.clone())
+        caught(async { resources::subscribe(self, &request.uri, &context) }).await
     }
 
     #[allow(deprecated)]
@@ -373,6 +439,6 @@ impl ServerHandler for McpServer {
         request: GetPromptRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompts::get(&request)
+        caught(async { prompts::get(&request) }).await
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use rmcp::{
@@ -19,7 +19,7 @@ use rmcp::{
     service::{Peer, RequestContext, RoleServer, SubscriptionContext},
 };
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     confirm::MayRepeat,
@@ -27,7 +27,10 @@ use super::{
     prompts,
 };
 use crate::{
-    broker::{Changed, Place},
+    broker::{
+        Place,
+        events::{Event, Listener, Missed, Since, What},
+    },
     caller::Caller,
     error::Error,
     names::{Prefix, SecretPath, Version},
@@ -240,32 +243,45 @@ pub(super) async fn complete(
         .map_err(|_| protocol_error(&Error::Internal { what: "a completion does not fit" }))
 }
 
-/// What a session watches: URI → where it lies, and whom to tell.
+/// What a session watches: URI → where it lies.
 pub(super) struct Watched {
     by_uri: Mutex<HashMap<String, String>>,
-    pump: std::sync::Once,
+    /// Set once something is watched: the task that tells of changes, which ends with the session.
+    pump: OnceLock<DropGuard>,
 }
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { by_uri: Mutex::default(), pump: std::sync::Once::new() }
+        Self { by_uri: Mutex::default(), pump: OnceLock::new() }
     }
 }
 
 impl Watched {
-    pub(super) fn remove(&self, uri: &str) {
-        self.by_uri.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.by_uri.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touched(&self, changed: &Changed) -> Vec<String> {
-        let by_uri = self.by_uri.lock().unwrap_or_else(PoisonError::into_inner);
-        by_uri.iter().filter(|(_, target)| concerns(target, changed)).map(|(uri, _)| uri.clone()).collect()
+    pub(super) fn remove(&self, uri: &str) {
+        self.lock().remove(uri);
+    }
+
+    fn touched(&self, heard: &Heard) -> Vec<String> {
+        let by_uri = self.lock();
+        by_uri.iter().filter(|(_, target)| concerns(target, heard)).map(|(uri, _)| uri.clone()).collect()
     }
 }
 
-/// A secret is concerned by its own change, a folder by any below it.
-fn concerns(target: &str, changed: &Changed) -> bool {
-    target == changed.target || (target.ends_with('/') && changed.target.starts_with(target))
+type Heard = Result<Arc<Event>, Missed>;
+
+/// A secret is concerned by its own change, a folder by any below it. What was missed may concern all.
+fn concerns(target: &str, heard: &Heard) -> bool {
+    let Ok(event) = heard else { return true };
+    match &event.what {
+        What::Changed { target: changed } => {
+            target == &**changed || (target.ends_with('/') && changed.starts_with(target))
+        }
+        What::Completed { .. } => false,
+    }
 }
 
 /// Mount and full path that a URI stands for.
@@ -279,45 +295,54 @@ fn target_of(uri: &str, caller: &Caller) -> Result<String, Error> {
 }
 
 /// `resources/subscribe` of clients before 2026-07-28.
-pub(super) fn subscribe(server: &McpServer, uri: &str, peer: Peer<RoleServer>) -> Result<(), ErrorData> {
-    let caller = server.session_caller();
-    let target = target_of(uri, caller).map_err(|error| {
-        protocol_error(&server.broker().refuse_unknown("resources/subscribe", caller, error))
+pub(super) fn subscribe(
+    server: &McpServer,
+    uri: &str,
+    context: &RequestContext<RoleServer>,
+) -> Result<(), ErrorData> {
+    let caller = server.caller(context);
+    let target = target_of(uri, &caller).map_err(|error| {
+        protocol_error(&server.broker().refuse_unknown("resources/subscribe", &caller, error))
     })?;
     let watched = server.watched();
-    {
-        let mut by_uri = watched.by_uri.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_uri.len() >= MAX_WATCHED && !by_uri.contains_key(uri) {
-            return Err(ErrorData::invalid_params(
-                format!("At most {MAX_WATCHED} resources can be watched. Unsubscribe from some."),
-                None,
-            ));
-        }
-        by_uri.insert(uri.to_owned(), target);
-    }
-    watched.pump.call_once(|| {
-        let (server, mut changes) = (server.clone(), server.broker().changes());
-        tokio::spawn(async move {
-            loop {
-                let changed = tokio::select! {
-                    changed = changes.recv() => changed,
-                    () = server.ended() => return,
-                };
-                let changed = match changed {
-                    Ok(changed) => changed,
-                    Err(RecvError::Lagged(_)) => continue,
-                    Err(RecvError::Closed) => return,
-                };
-                for uri in server.watched().touched(&changed) {
-                    let update = ResourceUpdatedNotification::new(ResourceUpdatedNotificationParam::new(uri));
-                    if peer.send_notification(update.into()).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
+    // Before it is entered: a change that comes now is not missed.
+    watched.pump.get_or_init(|| {
+        let ended = CancellationToken::new();
+        let events = server.broker().events().listen(&caller.subject, Since::Now);
+        tokio::spawn(tell(Arc::downgrade(watched), events, context.peer.clone(), ended.clone()));
+        ended.drop_guard()
     });
+    let mut by_uri = watched.lock();
+    if by_uri.len() >= MAX_WATCHED && !by_uri.contains_key(uri) {
+        return Err(ErrorData::invalid_params(
+            format!("At most {MAX_WATCHED} resources can be watched. Unsubscribe from some."),
+            None,
+        ));
+    }
+    by_uri.insert(uri.to_owned(), target);
     Ok(())
+}
+
+/// Tells a session's client of changes until the session ends.
+async fn tell(
+    watched: Weak<Watched>,
+    mut events: Listener,
+    peer: Peer<RoleServer>,
+    ended: CancellationToken,
+) {
+    loop {
+        let heard = tokio::select! {
+            heard = events.next() => heard,
+            () = ended.cancelled() => return,
+        };
+        let Some(touched) = watched.upgrade().map(|watched| watched.touched(&heard)) else { return };
+        for uri in touched {
+            let update = ResourceUpdatedNotification::new(ResourceUpdatedNotificationParam::new(uri));
+            if peer.send_notification(update.into()).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Of what a `subscriptions/listen` asks for, the resources that are the caller's own.
@@ -329,23 +354,20 @@ pub(super) fn accepted(caller: &Caller, requested: &SubscriptionFilter) -> Subsc
 
 /// `subscriptions/listen`: runs until the client cancels it or the input ends.
 pub(super) async fn listen(server: &McpServer, context: SubscriptionContext) {
-    let caller = server.session_caller();
+    let caller = server.caller(context.request_context());
     let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
-    let targets: Vec<(String, String)> =
-        uris.into_iter().filter_map(|uri| target_of(&uri, caller).ok().map(|target| (uri, target))).collect();
-    let mut changes = server.broker().changes();
+    let targets: Vec<(String, String)> = uris
+        .into_iter()
+        .filter_map(|uri| target_of(&uri, &caller).ok().map(|target| (uri, target)))
+        .collect();
+    let mut events = server.broker().events().listen(&caller.subject, Since::Now);
     loop {
-        let changed = tokio::select! {
-            changed = changes.recv() => changed,
+        let heard = tokio::select! {
+            heard = events.next() => heard,
             () = context.cancelled() => return,
             () = server.ended() => return,
         };
-        let changed = match changed {
-            Ok(changed) => changed,
-            Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
-        };
-        for (uri, _) in targets.iter().filter(|(_, target)| concerns(target, &changed)) {
+        for (uri, _) in targets.iter().filter(|(_, target)| concerns(target, &heard)) {
             if context.sink().notify_resource_updated(uri.clone()).await.is_err() {
                 return;
             }

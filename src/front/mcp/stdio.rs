@@ -10,14 +10,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use rmcp::{
     model::{
-        CallToolRequest, ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData,
-        GetMeta, JsonRpcMessage, ProtocolVersion, RequestId,
+        ClientNotification, ClientRequest, ErrorCode, ErrorData, GetMeta, JsonRpcMessage, ProtocolVersion,
+        RequestId,
     },
     service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use serde::de::IgnoredAny;
-use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     sync::Mutex as AsyncMutex,
@@ -25,8 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::flight::InFlight;
-use crate::front::strict_json::{self, Fault};
+use super::{
+    flight::InFlight,
+    message::{self, id_after_key, top_level_id},
+};
 
 /// Longest line that is read, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
@@ -126,36 +126,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
         if text.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
-        let message = match strict_json::check(text) {
-            Ok(()) => message(text),
-            Err(Fault::Syntax) => {
-                self.error(
-                    None,
-                    ErrorCode::PARSE_ERROR,
-                    "The line is not one JSON text. Send one JSON-RPC message a line, in UTF-8.",
-                );
+        let message = match message::read(text) {
+            Ok(message) => message,
+            Err(unreadable) => {
+                if !unreadable.wants_no_answer {
+                    self.error(unreadable.id, unreadable.error.code, unreadable.error.message);
+                }
                 return None;
             }
-            Err(Fault::Shape(fault)) => {
-                self.error(
-                    top_level_id(text),
-                    ErrorCode::INVALID_REQUEST,
-                    format!("The message is refused: {fault}."),
-                );
-                return None;
-            }
-        };
-        let Ok(message) = message else {
-            if wants_no_answer(text) {
-                return None;
-            }
-            let fault = if text.first() == Some(&b'[') {
-                "Batches are not part of this protocol. Send one message a line."
-            } else {
-                "This is no JSON-RPC 2.0 message of MCP. Check jsonrpc, id, method and params."
-            };
-            self.error(top_level_id(text), ErrorCode::INVALID_REQUEST, fault);
-            return None;
         };
         match &message {
             JsonRpcMessage::Request(request) => {
@@ -199,15 +177,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Send + Unpin + 'static> StdioTranspor
     }
 }
 
-/// The message in a line. rmcp finds out what a request is by trying one kind after another; the kind that
-/// nearly every line is gets tried before that.
-fn message(text: &[u8]) -> serde_json::Result<ClientJsonRpcMessage> {
-    match serde_json::from_slice::<JsonRpcMessage<CallToolRequest, IgnoredAny, IgnoredAny>>(text) {
-        Ok(JsonRpcMessage::Request(call)) => Ok(JsonRpcMessage::request(call.request.into(), call.id)),
-        _ => serde_json::from_slice(text),
-    }
-}
-
 /// Whether this request ends rmcp's opening, in which anything but a request ends the process: `initialize`
 /// does, and a request of 2026-07-28 with all its metadata; a ping or a discovery does not.
 fn establishes(request: &ClientRequest) -> bool {
@@ -221,16 +190,6 @@ fn establishes(request: &ClientRequest) -> bool {
                     .protocol_version()
                     .is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
         }
-    }
-}
-
-/// Notifications and responses are never answered, not even when they are broken (JSON-RPC 2.0, 4.1).
-fn wants_no_answer(text: &[u8]) -> bool {
-    let Ok(Value::Object(message)) = serde_json::from_slice(text) else { return false };
-    if message.contains_key("method") {
-        !message.contains_key("id")
-    } else {
-        message.contains_key("result") || message.contains_key("error")
     }
 }
 
@@ -352,51 +311,6 @@ async fn put<W: AsyncWrite + Unpin>(
     write.flush().await
 }
 
-/// The `id` of the outermost object, found in a text that may be cut off or no JSON at all.
-fn top_level_id(text: &[u8]) -> Option<RequestId> {
-    let (mut depth, mut at) = (0usize, 0usize);
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            b'"' => {
-                let end = string_end(text, at)?;
-                if depth == 1 && text.get(at..=end) == Some(b"\"id\"") {
-                    return id_after_key(text.get(end + 1..)?);
-                }
-                at = end;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
-}
-
-fn string_end(text: &[u8], start: usize) -> Option<usize> {
-    let mut at = start + 1;
-    loop {
-        match text.get(at)? {
-            b'\\' => at += 2,
-            b'"' => return Some(at),
-            _ => at += 1,
-        }
-    }
-}
-
-fn id_after_key(rest: &[u8]) -> Option<RequestId> {
-    let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    let end = if rest.first() == Some(&b'"') {
-        string_end(rest, 0)? + 1
-    } else {
-        let end = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'-')?;
-        // A fraction is no id, nor is its whole part.
-        rest.get(end).filter(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b'}'))?;
-        end
-    };
-    serde_json::from_slice(rest.get(..end.min(200))?).ok()
-}
-
 /// `"id": …}` at the very end of a line, where some clients put it.
 fn id_at_end(tail: &[u8]) -> Option<RequestId> {
     let body = tail.trim_ascii_end().strip_suffix(b"}")?;
@@ -415,13 +329,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_message_that_is_not_read_is_found_where_it_stands() {
+    fn the_id_of_a_line_that_is_too_long_is_found_at_its_end() {
         let number = Some(RequestId::Number(7));
-        assert_eq!(top_level_id(br#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":"#), number);
-        assert_eq!(top_level_id(br#"{"params":{"id":1,"a":"\"id\":2"},"id": 7 ,"#), number);
-        assert_eq!(top_level_id(br#"{"params":{"id":1"#), None);
-        assert_eq!(top_level_id(br#"{"id":1.5,"x":"#), None);
-        assert_eq!(top_level_id(br#"{"id":1e5}"#), None);
         assert_eq!(id_at_end(br#"aaa"},"jsonrpc":"2.0","id":7}"#), number);
         assert_eq!(id_at_end(br#"aaa"},"id":"a-b"}"#), Some(RequestId::String("a-b".into())));
         assert_eq!(id_at_end(br#""id":7,"x":1}"#), None);

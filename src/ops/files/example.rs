@@ -61,6 +61,7 @@ impl Operation for GenerateExample {
         toolset: Toolset::Service,
         idempotent: true,
     };
+    const NEEDS_FILES: bool = true;
     type Input = ExampleInput;
     type Output = ExampleOutput;
 

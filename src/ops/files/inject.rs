@@ -85,6 +85,7 @@ impl Operation for Inject {
         toolset: Toolset::Service,
         idempotent: true,
     };
+    const NEEDS_FILES: bool = true;
     type Input = InjectInput;
     type Output = InjectOutput;
 

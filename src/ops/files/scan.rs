@@ -218,6 +218,7 @@ impl Operation for ScanEnv {
         toolset: Toolset::Service,
         idempotent: true,
     };
+    const NEEDS_FILES: bool = true;
     type Input = ScanInput;
     type Output = ScanOutput;
 
@@ -250,6 +251,7 @@ impl Operation for ScanCompose {
         toolset: Toolset::Service,
         idempotent: true,
     };
+    const NEEDS_FILES: bool = true;
     type Input = ScanInput;
     type Output = ScanOutput;
 
