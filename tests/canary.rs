@@ -328,7 +328,9 @@ fn the_environment_and_memory_of_a_running_server_are_closed_to_its_own_user() {
     let root = rustix::process::geteuid().is_root();
     let folder = tempfile::Builder::new().prefix("vm").tempdir_in("/tmp").unwrap();
     let program = folder.path().join("vault-mcp");
-    std::fs::copy(common::server::binary(), &program).unwrap();
+    // By another process: a program that this one had open to write could be held open by a child that a test
+    // beside this one is starting, and then it does not run.
+    assert!(Command::new("cp").arg(common::server::binary()).arg(&program).status().unwrap().success());
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
     for (path, mode) in [(folder.path(), 0o755), (&program, 0o755), (&home, 0o700)] {
@@ -367,6 +369,11 @@ fn the_environment_and_memory_of_a_running_server_are_closed_to_its_own_user() {
     let look = |id: u32, name: &str| {
         as_user(Path::new("/bin/cat")).arg(format!("/proc/{id}/{name}")).output().unwrap()
     };
+    // It begins as `setpriv`, for root.
+    let name = format!("/proc/{}/comm", plain.id());
+    common::wait_until("sleep", common::PATIENCE, || {
+        std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep").then_some(())
+    });
     let seen = look(plain.id(), "environ");
     let control = String::from_utf8_lossy(&seen.stdout).contains(&secret);
     let (environ, maps) = (look(server.id(), "environ"), look(server.id(), "maps"));

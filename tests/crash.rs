@@ -18,7 +18,7 @@ use std::{
 
 use common::{
     Answer, Era, Fault, Home, Kind, McpClient, On, PATIENCE, Proxy, Server, ToolResult, Vault, audit_records,
-    http, wait_until,
+    free_ports, http, wait_until,
 };
 use serde_json::{Map, Value, json};
 
@@ -68,7 +68,7 @@ struct Durable {
 impl Durable {
     fn new(program: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("vm").tempdir_in("/tmp").unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_ports(2);
         let config = format!(
             "disable_mlock = true\nstorage \"file\" {{ path = \"{}\" }}\n\
              listener \"tcp\" {{ address = \"127.0.0.1:{port}\" tls_disable = true }}\n",

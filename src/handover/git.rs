@@ -37,7 +37,7 @@ impl Verdict {
 }
 
 /// How long git may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks git about a file and the backups that would be made of it.
 pub async fn ask(path: PathBuf) -> Verdict {

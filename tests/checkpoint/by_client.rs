@@ -1,11 +1,14 @@
 //! The question carried by the client, in both protocols: what is a yes, and what is none.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Answer, Era, ToolResult, assert_no_canary, audit_records, canary, vault, wait_until},
+    common::{
+        AT_ONCE, Answer, Era, PATIENCE, ToolResult, assert_no_canary, audit_records, canary, vault,
+        wait_until,
+    },
     scene::{Scene, assert_recorded, assert_stopped, call_records, eras, last_call, text, write},
 };
 
@@ -264,7 +267,11 @@ fn a_client_that_answers_with_an_error_has_asked_nobody() {
 fn a_cancelled_call_ends_its_question_and_a_late_yes_does_nothing() {
     let scene = Scene::new();
     let client = scene.client(Era::usual());
-    client.always(Answer::After(Duration::from_millis(1500), Box::new(Answer::yes())));
+    let (say, when) = std::sync::mpsc::channel();
+    client.human(move |_| {
+        when.recv().unwrap();
+        Answer::yes()
+    });
     let call = client.start_call("kv_write", write());
     client.wait_until_asked(1);
     client.notify("notifications/cancelled", json!({"requestId": call.id, "reason": "the user pressed Esc"}));
@@ -274,13 +281,14 @@ fn a_cancelled_call_ends_its_question_and_a_late_yes_does_nothing() {
     let question = asked.lines().find(|line| line.contains("elicitation/create")).unwrap();
     let question = serde_json::from_str::<Value>(question).unwrap();
     assert_eq!(withdrawn["params"]["requestId"], question["id"]);
-    wait_until("the record of it", Duration::from_secs(1), || {
+    wait_until("the record of it", PATIENCE, || {
         last_call(&client)
             .iter()
             .any(|(action, code)| action == "ABORTED" && code == "cancelled")
             .then_some(())
     });
     // … and the yes that comes in spite of it opens nothing.
+    say.send(()).unwrap();
     assert!(call.poll(Duration::from_secs(2)).is_none(), "a cancelled call is not answered");
     scene.assert_unwritten();
     client.always(Answer::yes());
@@ -299,10 +307,8 @@ fn a_question_leaves_with_the_client_at_once() {
         } else {
             call.wait().unwrap();
         }
-        let start = Instant::now();
         client.hang_up();
-        let status = client.server_mut().wait();
-        assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+        let status = client.server_mut().wait_within(AT_ONCE);
         assert!(status.success(), "{status}");
         assert_recorded(&client, &[ASKED, "ABORTED"], "cancelled");
         scene.assert_unwritten();
@@ -315,22 +321,29 @@ fn of_a_hundred_questions_three_are_put() {
         let scene = Scene::new();
         let client = scene.launch().env("RATE_LIMIT_ENABLED", "false").spawn().connect(era.clone());
         client.always(Answer::Never);
-        let calls: Vec<_> = (0..100).map(|_| client.start_call("kv_write", write())).collect();
-        let mut refused = 0;
-        let mut put = 0;
-        let mut open = Vec::new();
-        for call in calls {
-            match call.poll(Duration::from_millis(if open.len() == 3 { 10_000 } else { 3000 })) {
-                Some(Ok(result)) if result["resultType"] == "input_required" => put += 1,
-                Some(Ok(result)) => {
-                    assert_stopped(&scene, &ToolResult(result), "too_many_pending");
-                    refused += 1;
+        let mut open: Vec<_> = (0..100).map(|_| client.start_call("kv_write", write())).collect();
+        let (mut put, mut refused) = (0, Vec::new());
+        // Who asks in a message of its own is not answered; who asks in the answer is.
+        let unanswered = if era.has_handshake() { 3 } else { 0 };
+        wait_until("97 refusals", PATIENCE, || {
+            open.retain(|call| match call.poll(Duration::ZERO) {
+                Some(Ok(result)) if result["resultType"] == "input_required" => {
+                    put += 1;
+                    false
                 }
-                Some(Err(error)) => panic!("{error}"),
-                None => open.push(call),
-            }
+                Some(result) => {
+                    refused.push(ToolResult(result.unwrap()));
+                    false
+                }
+                None => true,
+            });
+            (open.len() == unanswered).then_some(())
+        });
+        for result in &refused {
+            assert_stopped(&scene, result, "too_many_pending");
         }
-        assert_eq!((put + open.len(), refused), (3, 97), "{}", era.version);
+        assert_eq!((put + open.len(), refused.len()), (3, 97), "{}", era.version);
+        assert!(open.iter().all(|call| call.poll(Duration::from_millis(300)).is_none()));
         // Reading goes on meanwhile.
         client.call("kv_list", json!({})).ok();
         let records = audit_records(client.server().home().audit_log());

@@ -117,7 +117,7 @@ if os.fork() == 0:
         try: s.sendall(b'{\"attach\":{\"login\":false}}\\n')
         except OSError: pass
         got = b''
-        s.settimeout(2)
+        s.settimeout(30)
         try:
             while True:
                 piece = s.recv(4096)

@@ -1,11 +1,9 @@
 //! The confirmation itself: it holds for one call, in one process, once, and for the state that was shown.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Answer, Era, Fault, McpClient, On, ToolResult, assert_refused, canary, vault},
+    common::{Answer, Era, Fault, Gate, McpClient, On, ToolResult, assert_refused, canary, vault},
     scene::{Scene, assert_recorded, assert_stopped, call_records, eras, write},
 };
 
@@ -255,9 +253,8 @@ fn between_the_last_look_and_the_write_stands_vaults_own_check() {
         let scene = Scene::new();
         let client = scene.client(era);
         client.always(Answer::yes());
-        scene
-            .proxy
-            .fail(On::target("/v1/secret/data/").method("POST"), Fault::Delay(Duration::from_millis(700)));
+        let gate = Gate::new();
+        scene.proxy.fail(On::target("/v1/secret/data/").method("POST"), Fault::Hold(gate.clone()));
         let call = params(write());
         let call = if client.era().has_handshake() {
             client.start("tools/call", call)
@@ -267,6 +264,7 @@ fn between_the_last_look_and_the_write_stands_vaults_own_check() {
         };
         scene.proxy.wait_for("the write", |request| request.is_data() && request.is_write());
         vault().write_secret(&scene.subject, "app", json!({"THEIRS": "x"}));
+        gate.open();
         let result = ToolResult(call.wait().unwrap());
         assert_refused(&result, "conflict");
         assert_eq!((scene.version(), scene.secret()), (1, json!({"THEIRS": "x"})));

@@ -1,9 +1,11 @@
 //! A blocking HTTP call to a Vault, for looking behind the product's back.
 
-use std::{sync::OnceLock, time::Duration};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use ureq::http::Request;
+
+use super::PATIENCE;
 
 /// What came back; `body` is null when it was no JSON.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ fn agent() -> &'static ureq::Agent {
         ureq::Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
-            .timeout_global(Some(Duration::from_secs(30)))
+            .timeout_global(Some(PATIENCE))
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)

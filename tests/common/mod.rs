@@ -16,7 +16,8 @@ pub mod terminal;
 pub mod vault;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    net::TcpListener,
+    sync::atomic::{AtomicU16, AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,13 +26,18 @@ pub use http::Reply;
 pub use oracle::{
     CANARY, assert_no_canary, assert_refused, assert_untouched, audit_records, canary, records_of,
 };
-pub use proxy::{Fault, On, Proxy};
+pub use proxy::{Fault, Gate, On, Proxy};
 pub use server::{Home, Server};
 pub use terminal::Terminal;
 pub use vault::{Kind, Vault, vault};
 
-/// How long anything may take before the test fails. Long, because two cores may be shared with a build.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before the test fails. Long, because two cores may be shared with a build; half of
+/// a question's life, so that what ends within it did not wait for that.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Less than the five seconds that rmcp would wait at the end of its input. What the product does at once takes
+/// milliseconds; the rest is for a machine that has other work.
+pub const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A name that no other test in any process of this machine uses: `[a-z][a-z0-9]*`, fit for a subject.
 pub fn unique(prefix: &str) -> String {
@@ -50,5 +56,40 @@ pub fn wait_until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> O
         }
         assert!(start.elapsed() < patience, "waited {patience:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The lowest of so many ports in a row that are free, for a server that must be told where to listen.
+///
+/// They lie below those that the system hands out by itself (32768 and up, on Linux), to connections as well:
+/// nothing takes one between this look and the server's start, nor while a test starts it anew. Each process of
+/// tests begins at a place of its own.
+pub fn free_ports(count: u16) -> u16 {
+    const LOWEST: u16 = 16_384;
+    const HOW_MANY: u16 = 16_000;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(u64::from(std::process::id()) * 37 % u64::from(HOW_MANY)).unwrap();
+    wait_until("free ports in a row", PATIENCE, || {
+        let given = GIVEN.fetch_add(count, Ordering::Relaxed) % HOW_MANY;
+        let lowest = LOWEST + (start + given) % (HOW_MANY - count);
+        (lowest..lowest + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()).then_some(lowest)
+    })
+}
+
+/// An address where nobody listens, and nobody will while this is kept: bound, and never listened on.
+pub struct DeadEnd(rustix::fd::OwnedFd);
+
+impl DeadEnd {
+    pub fn new() -> Self {
+        use rustix::net::{AddressFamily, Ipv4Addr, SocketAddrV4, SocketType, bind, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self(socket)
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        let address = rustix::net::getsockname(&self.0).unwrap();
+        format!("http://{}", std::net::SocketAddr::try_from(address).unwrap())
     }
 }

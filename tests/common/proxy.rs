@@ -99,6 +99,29 @@ pub enum Fault {
     Answer(u16, String),
     /// The answer a byte at a time, this long apart.
     Drip(Duration),
+    /// The request is forwarded once the gate is open.
+    Hold(Gate),
+    /// Vault executes the request; the answer comes once the gate is open.
+    HoldAfter(Gate),
+}
+
+/// Where requests wait for the test, so that what it does meanwhile is not a race against a pause.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets through who waits, and who comes later.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Which requests a fault strikes.
@@ -301,6 +324,16 @@ impl Shared {
         let ended = self.end.0.lock().unwrap();
         *self.end.1.wait_timeout_while(ended, pause, |ended| !*ended).unwrap().0
     }
+
+    /// Waits for the gate, but not beyond the proxy's end; `true` when there is no point in going on.
+    fn wait_at(&self, gate: &Gate) -> bool {
+        while !gate.is_open() {
+            if self.sleep(Duration::from_millis(5)) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
@@ -336,6 +369,19 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
             Some(Fault::DelayAfter(pause)) => {
                 let answer = forward(&request, shared)?;
                 if shared.sleep(pause) {
+                    return Ok(());
+                }
+                client.write_all(&answer.bytes())?;
+            }
+            Some(Fault::Hold(gate)) => {
+                if shared.wait_at(&gate) {
+                    return Ok(());
+                }
+                client.write_all(&forward(&request, shared)?.bytes())?;
+            }
+            Some(Fault::HoldAfter(gate)) => {
+                let answer = forward(&request, shared)?;
+                if shared.wait_at(&gate) {
                     return Ok(());
                 }
                 client.write_all(&answer.bytes())?;

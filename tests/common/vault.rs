@@ -11,17 +11,16 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::OnceLock,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::{
-    PATIENCE, Reply, http,
+    PATIENCE, Reply, free_ports, http,
     server::{Home, binary},
     unique, wait_until,
 };
@@ -121,7 +120,7 @@ impl Vault {
         let home = Home::new();
         let folder = home.work();
         let root = unique("root");
-        let listen = format!("127.0.0.1:{}", two_free_ports());
+        let listen = format!("127.0.0.1:{}", free_ports(2));
         let mut command = watched(program, &home);
         command.args(["server", "-dev-no-store-token"]);
         if tls {
@@ -352,14 +351,4 @@ fn start(command: &mut Command) -> (Child, u32, BufReader<impl Read + use<>>) {
 /// Keeps reading, so that the server never waits for a full pipe.
 fn drain(mut stdout: BufReader<impl Read + Send + 'static>) {
     std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-}
-
-/// The lower of two free ports in a row.
-fn two_free_ports() -> u16 {
-    wait_until("two free ports in a row", Duration::from_secs(5), || {
-        let lower = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = lower.local_addr().ok()?.port();
-        TcpListener::bind(("127.0.0.1", port.checked_add(1)?)).ok()?;
-        Some(port)
-    })
 }

@@ -27,6 +27,15 @@ async fn ask(vault: &DevVault, method: &str, path: &str, token: &str, body: Valu
     ask.send(vault.address()).await
 }
 
+/// Asks until it is so; a minute at most.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn child(vault: &DevVault, body: Value) -> String {
     ask(vault, "POST", "auth/token/create", "root", body).await.text_at("/auth/client_token")
 }
@@ -73,19 +82,25 @@ async fn nothing_answers_after_the_end() {
     let vault = start().await;
     let address = vault.address();
     drop(vault);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    until("the end of what was dropped", async || tokio::net::TcpStream::connect(address).await.is_err())
+        .await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_the_end_up() {
-    let vault = start().await;
-    let http = http_client();
-    let answer = http.get(format!("{}/v1/sys/health", vault.url())).send().await.unwrap();
-    answer.bytes().await.unwrap();
-    let before = std::time::Instant::now();
-    vault.shutdown().await;
-    assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
+    // Held up, each end would take the second that requests under way are given; a busy machine does not hold up
+    // every one of several.
+    let mut times = Vec::new();
+    while times.iter().all(|time| *time >= Duration::from_millis(500)) {
+        assert!(times.len() < 10, "{times:?}");
+        let vault = start().await;
+        let http = http_client();
+        let answer = http.get(format!("{}/v1/sys/health", vault.url())).send().await.unwrap();
+        answer.bytes().await.unwrap();
+        let before = std::time::Instant::now();
+        vault.shutdown().await;
+        times.push(before.elapsed());
+    }
 }
 
 #[tokio::test]
@@ -93,11 +108,14 @@ async fn an_expired_token_is_gone_with_its_children() {
     let vault = start().await;
     let policy = r#"path "auth/token/create" { capabilities = ["update"] }"#;
     ask(&vault, "POST", "sys/policies/acl/maker", "root", json!({ "policy": policy })).await;
-    let parent = child(&vault, json!({ "policies": ["maker"], "ttl": "1s" })).await;
+    let parent = child(&vault, json!({ "policies": ["maker"], "ttl": "4s" })).await;
     let made = ask(&vault, "POST", "auth/token/create", &parent, json!({ "ttl": "1h" })).await;
     let made = made.text_at("/auth/client_token");
     assert_eq!(ask(&vault, "GET", "auth/token/lookup-self", &made, Value::Null).await.status, 200);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    until("the token's end", async || {
+        ask(&vault, "GET", "auth/token/lookup-self", &parent, Value::Null).await.status != 200
+    })
+    .await;
     for token in [&parent, &made] {
         let got = ask(&vault, "GET", "auth/token/lookup-self", token, Value::Null).await;
         assert_eq!(got.status, 403);

@@ -2,13 +2,13 @@
 
 use std::{
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
 };
 
-use crate::common::{PATIENCE, unique, wait_until};
+use crate::common::{PATIENCE, free_ports, unique, wait_until};
 
 /// A program by its name; `None` where the machine lacks it, which is said, and fails in CI.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -38,11 +38,6 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
 /// What a program said, both ways.
 pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn is_root() -> bool {
@@ -158,7 +153,7 @@ fn start_postgres() -> Option<Postgres> {
     let made = run(Command::new(&make[0]).args(&make[1..]).current_dir("/").env("LC_ALL", "C"), b"");
     assert!(made.status.success(), "initdb: {}", said(&made));
     for _ in 0..5 {
-        let port = free_port();
+        let port = free_ports(1);
         let mut serve = as_user.clone();
         serve.extend([server.display().to_string(), "-D".to_owned(), data.display().to_string()]);
         for option in [
@@ -213,7 +208,7 @@ impl Sshd {
         let name = Command::new("id").arg("-un").output().unwrap();
         let user = String::from_utf8(name.stdout).unwrap().trim().to_owned();
         for _ in 0..5 {
-            let port = free_port();
+            let port = free_ports(1);
             let config = [
                 format!("Port {port}"),
                 "ListenAddress 127.0.0.1".to_owned(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Scene, base64, launch};
-use crate::common::{Era, Fault, On, assert_no_canary, assert_refused, canary};
+use crate::common::{DeadEnd, Era, Fault, On, assert_no_canary, assert_refused, canary};
 
 fn refusal(code: &str) -> String {
     // As KMS writes it, with a text that must not be passed on.
@@ -127,10 +127,8 @@ fn an_answer_that_is_none_of_kms_is_said_so() {
 
 #[test]
 fn a_way_that_is_shut_is_told_with_its_address() {
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let nobody = DeadEnd::new();
+    let address = nobody.address();
     let client = launch().env("AWS_KMS_ENDPOINT", &address).spawn().connect(Era::usual());
     let refused = client.call("kms_encrypt", json!({"plaintext": "YQ==", "key_id": "alias/a"}));
     assert_refused(&refused, "kms_unreachable");
@@ -148,5 +146,6 @@ fn no_answer_ends_at_the_deadline() {
     let start = Instant::now();
     assert_refused(&encrypt(&scene, "alias/a"), "kms_unreachable");
     let took = start.elapsed();
-    assert!((Duration::from_secs(9)..Duration::from_secs(15)).contains(&took), "{took:?}");
+    // Ten seconds are promised; a second attempt would make it twenty.
+    assert!((Duration::from_secs(9)..Duration::from_secs(19)).contains(&took), "{took:?}");
 }

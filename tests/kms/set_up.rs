@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{ACCESS_KEY, REGION, SECRET_KEY, Scene, base64, launch, other_side};
 use crate::common::{
-    Answer, Era, McpClient, Proxy, Server, assert_refused, assert_untouched, audit_records, canary,
+    Answer, DeadEnd, Era, McpClient, Proxy, Server, assert_refused, assert_untouched, audit_records, canary,
     records_of,
 };
 
@@ -15,15 +15,11 @@ fn listed(client: &McpClient) -> Vec<String> {
     names.filter(|name| name.starts_with("kms")).collect()
 }
 
-fn nothing_listens() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
-
 #[test]
 fn it_is_off_unless_it_is_switched_on() {
+    let nobody = DeadEnd::new();
     for off in [launch().without("AWS_KMS_ENABLED"), launch().env("AWS_KMS_ENABLED", "false")] {
-        let client = off.env("AWS_KMS_ENDPOINT", nothing_listens()).spawn().connect(Era::usual());
+        let client = off.env("AWS_KMS_ENDPOINT", nobody.address()).spawn().connect(Era::usual());
         assert!(listed(&client).is_empty());
         for tool in TOOLS {
             let refused = client.call(tool, json!({}));

@@ -6,7 +6,7 @@ use super::{question, session};
 use crate::common::{
     Answer, McpClient, Proxy, Server, assert_no_canary, assert_refused, canary, unique, vault,
 };
-use crate::common::{Era, Fault, On};
+use crate::common::{Era, Fault, Gate, On};
 
 #[test]
 fn a_write_creates_then_replaces_and_the_human_is_told_which() {
@@ -135,11 +135,12 @@ fn a_write_carries_the_previewed_version_to_vault() {
         [("POST", Some(0)), ("PATCH", Some(1)), ("PATCH", Some(2)), ("POST", Some(3)), ("PATCH", Some(4))];
     assert_eq!(sent, expected);
     // A write by somebody else between the second look and the write itself loses against check-and-set.
-    let late = Fault::Delay(std::time::Duration::from_millis(400));
-    proxy.fail(On::target("/secret/data/").method("POST"), late);
+    let gate = Gate::new();
+    proxy.fail(On::target("/secret/data/").method("POST"), Fault::Hold(gate.clone()));
     let pending = client.start_call("kv_write", json!({"path": "app", "data": {"A": "mine"}}));
     proxy.wait_for("the late write", |sent| sent.method == "POST" && sent.json()["data"]["A"] == "mine");
     vault().write_secret(&subject, "app", json!({"A": "theirs"}));
+    gate.open();
     let result = crate::common::ToolResult(pending.wait().unwrap());
     assert_refused(&result, "conflict");
     assert_eq!(vault().secret(&subject, "app"), json!({"A": "theirs"}));
@@ -314,12 +315,14 @@ fn a_delete_takes_the_version_that_the_human_saw_and_no_newer_one() {
     vault().write_secret(&subject, "app", json!({"A": "seen"}));
     let proxy = Proxy::new(vault());
     let client = through(&proxy, &subject);
-    let late = Fault::Delay(std::time::Duration::from_millis(500));
+    let gate = Gate::new();
+    let late = Fault::Hold(gate.clone());
     proxy.fail(On::target(format!("/mcp/{subject}/app")).method("DELETE"), late.clone());
     proxy.fail(On::target("/secret/delete/"), late);
     let pending = client.start_call("kv_delete", json!({"path": "app"}));
     proxy.wait_for("the late delete", |sent| sent.is_data() && sent.is_write());
     vault().write_secret(&subject, "app", json!({"A": "newer"}));
+    gate.open();
     let result = crate::common::ToolResult(pending.wait().unwrap());
     assert_eq!(result.ok()["versions"], json!([1]));
     assert_eq!(

@@ -208,19 +208,19 @@ fn unknown_methods_and_wrong_params_are_told_apart() {
 
 #[test]
 fn an_id_that_is_in_flight_is_not_taken_twice() {
-    use crate::common::{Fault, On};
+    use crate::common::{Fault, Gate, On};
     let session = Session::open();
     vault().write_secret(&session.subject, "app", json!({"A": "b"}));
-    session
-        .proxy
-        .fail(On::target("/v1/secret/").times(1), Fault::Delay(std::time::Duration::from_millis(800)));
     for id in [json!(1), json!("x")] {
+        let gate = Gate::new();
+        session.proxy.fail(On::target("/v1/secret/").times(1), Fault::Hold(gate.clone()));
         session.server.send_line(call(id.clone(), "kv_list", json!({})).to_string());
         let refused = session.exchange(call(id.clone(), "kv_read", json!({"path": "app"})).to_string());
         if refused.get("error").is_some() {
             assert_eq!(refused["error"]["code"], INVALID_REQUEST);
             assert!(refused["error"]["message"].as_str().unwrap().contains("still running"), "{refused}");
             assert!(refused.get("id").is_none_or(Value::is_null), "{refused}");
+            gate.open();
             let first = session.answer();
             assert_eq!((&first["id"], &first["result"]["structuredContent"]["keys"]), (&id, &json!(["app"])));
         } else {
@@ -229,9 +229,6 @@ fn an_id_that_is_in_flight_is_not_taken_twice() {
         // A text and a number are different ids; and after the answer the id is free.
         let again = session.exchange(call(id.clone(), "kv_list", json!({})).to_string());
         assert_eq!(again["id"], id);
-        session
-            .proxy
-            .fail(On::target("/v1/secret/").times(1), Fault::Delay(std::time::Duration::from_millis(800)));
     }
     session.assert_alive();
 }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Fault, On, PATIENCE, vault, wait_until},
+    common::{Fault, Gate, On, PATIENCE, vault, wait_until},
     session::{Session, call},
 };
 
@@ -63,8 +63,9 @@ fn five_thousand_calls_at_once_are_all_answered_and_sixty_four_run() {
     const CALLS: usize = 5000;
     let session = Session::open();
     vault().write_secret(&session.subject, "app", json!({"A": "b"}));
-    // The first hundred are slow, so that they pile up.
-    session.proxy.fail(On::target("/v1/secret/").times(100), Fault::Delay(Duration::from_millis(1500)));
+    // They pile up until the gate opens.
+    let gate = Gate::new();
+    session.proxy.fail(On::target("/v1/secret/"), Fault::Hold(gate.clone()));
     let lines: String =
         (0..CALLS).map(|id| format!("{}\n", call(id, "kv_read", json!({"path": "app"})))).collect();
     let start = Instant::now();
@@ -75,6 +76,8 @@ fn five_thousand_calls_at_once_are_all_answered_and_sixty_four_run() {
         wait_until("64 requests", PATIENCE, || (session.proxy.data_requests().len() >= 64).then_some(()));
         std::thread::sleep(Duration::from_millis(400));
         assert_eq!(session.proxy.data_requests().len(), 64);
+        session.proxy.heal();
+        gate.open();
         let mut answered = vec![false; CALLS];
         for _ in 0..CALLS {
             let answer = session.answer();
@@ -91,7 +94,8 @@ fn five_thousand_calls_at_once_are_all_answered_and_sixty_four_run() {
 #[test]
 fn other_requests_are_bounded_as_well() {
     let session = Session::open();
-    session.proxy.fail(On::target("/v1/secret/").times(100), Fault::Delay(Duration::from_millis(1500)));
+    let gate = Gate::new();
+    session.proxy.fail(On::target("/v1/secret/"), Fault::Hold(gate.clone()));
     let uri = format!("kv://{}/app", session.subject);
     let lines: String = (0..200)
         .map(|id| {
@@ -107,6 +111,8 @@ fn other_requests_are_bounded_as_well() {
         wait_until("64 requests", PATIENCE, || (session.proxy.data_requests().len() >= 64).then_some(()));
         std::thread::sleep(Duration::from_millis(400));
         assert_eq!(session.proxy.data_requests().len(), 64);
+        session.proxy.heal();
+        gate.open();
         for _ in 0..200 {
             assert!(session.answer()["error"]["message"].as_str().unwrap().starts_with("invalid_path: "));
         }
@@ -119,7 +125,8 @@ fn cancelled_calls_do_not_use_the_places_up() {
     let session = Session::open();
     vault().write_secret(&session.subject, "app", json!({"A": "b"}));
     for round in 0..3 {
-        session.proxy.heal().fail(On::target("/v1/secret/"), Fault::Delay(Duration::from_millis(500)));
+        let gate = Gate::new();
+        session.proxy.fail(On::target("/v1/secret/"), Fault::Hold(gate.clone()));
         let before = session.proxy.data_requests().len();
         for id in 0..60 {
             session.server.send_line(call(id, "kv_read", json!({"path": "app"})).to_string());
@@ -133,8 +140,11 @@ fn cancelled_calls_do_not_use_the_places_up() {
                 json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}).to_string(),
             );
         }
-        session.server.assert_silent(Duration::from_millis(1500));
+        // The ping came after them, so they have been heard when it is answered.
+        session.assert_alive();
         session.proxy.heal();
+        gate.open();
+        session.server.assert_silent(Duration::from_secs(1));
         let answer =
             session.exchange(call(format!("after-{round}"), "kv_read", json!({"path": "app"})).to_string());
         assert_eq!(answer["result"]["structuredContent"]["version"], 1, "{answer}");

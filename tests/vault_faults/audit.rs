@@ -1,12 +1,13 @@
 //! No record, no request; no response record, no secret.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command};
 
 use serde_json::json;
 
 use super::Scene;
 use crate::common::{
-    Answer, Fault, On, Server, ToolResult, assert_no_canary, assert_refused, assert_untouched, canary, vault,
+    Answer, Fault, Gate, On, Server, ToolResult, assert_no_canary, assert_refused, assert_untouched, canary,
+    vault,
 };
 
 type Spoil = fn(&Path);
@@ -107,7 +108,8 @@ fn spoilt_in_between(
     method: &str,
     spoil: Spoil,
 ) -> ToolResult {
-    scene.proxy.fail(on, Fault::DelayAfter(Duration::from_millis(600)));
+    let gate = Gate::new();
+    scene.proxy.fail(on, Fault::HoldAfter(gate.clone()));
     let before = scene.proxy.count();
     let pending = scene.client.start_call(tool, arguments);
     crate::common::wait_until("the request", crate::common::PATIENCE, || {
@@ -115,6 +117,7 @@ fn spoilt_in_between(
         sent.iter().any(|sent| sent.is_data() && sent.method == method).then_some(())
     });
     spoil(&scene.client.server().home().audit_log());
+    gate.open();
     ToolResult(pending.wait().unwrap())
 }
 

@@ -1,11 +1,13 @@
 //! Reads: tried again where that helps, and never for long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{LIMIT, Scene, timed};
-use crate::common::{Era, Fault, On, Proxy, Server, Vault, assert_refused, records_of, vault, wait_until};
+use crate::common::{
+    Era, Fault, On, PATIENCE, Proxy, Server, Vault, assert_refused, records_of, vault, wait_until,
+};
 
 fn data() -> On {
     On::target("/secret/")
@@ -21,7 +23,7 @@ fn failing(fault: Fault) -> (crate::common::ToolResult, usize) {
     let sent = scene.proxy.data_requests().len() - before;
     // The same session goes on once the fault is over; five failures may have opened the breaker.
     scene.proxy.heal();
-    wait_until("the session's recovery", Duration::from_secs(5), || {
+    wait_until("the session's recovery", PATIENCE, || {
         (!scene.client.call("kv_read", json!({"path": "app"})).is_error()).then_some(())
     });
     let records = records_of(scene.client.server().home().audit_log(), "kv.read");
@@ -206,43 +208,52 @@ fn an_answer_that_drips_ends_in_time() {
 
 #[test]
 fn many_slow_requests_of_one_call_share_its_time() {
-    // Nothing is known of the mount: a read of nothing takes three requests, each of which would fit alone.
+    // Nothing is known of the mount: a read of nothing takes two requests, each of which would fit alone.
     let subject = vault().fresh_subject();
     let token = vault().token_for(&subject);
     let proxy = Proxy::new(vault());
-    proxy.fail(On::every(), Fault::Delay(Duration::from_secs(4)));
+    proxy.fail(On::every(), Fault::Delay(Duration::from_secs(6)));
     let client = Server::of(vault(), &subject)
         .env("VAULT_ADDR", &proxy.address)
         .env("VAULT_TOKEN", token)
         .spawn()
         .connect(Era::usual());
     let (result, took) = timed(|| client.call("kv_read", json!({"path": "none"})));
-    assert!(result.is_error() && took < LIMIT, "{took:?}: {}", result.0);
+    assert_refused(&result, "vault_timeout");
+    assert!(took < LIMIT, "{took:?}");
+    assert_eq!(proxy.data_requests().len(), 2);
 }
 
 #[test]
 fn the_breaker_opens_after_five_failures_and_closes_again() {
     let scene = Scene::new(&[]);
     let read = || scene.client.call("kv_read", json!({"path": "app"}));
-    scene.proxy.fail(On::every(), Fault::Status(500));
-    let before = scene.proxy.count();
-    assert_refused(&read(), "vault_failed");
-    assert!(read().is_error());
-    assert_eq!(scene.proxy.count() - before, 5, "not five failures");
-    let open = scene.proxy.count();
-    for tool in ["kv_read", "kv_metadata", "kv_delete"] {
-        let (result, took) = timed(|| scene.client.call(tool, json!({"path": "app"})));
-        assert_refused(&result, "vault_unreachable");
-        assert!(
-            result.text().contains("none is sent") && took < Duration::from_secs(1),
-            "{took:?} {}",
-            result.text()
-        );
+    let closed = || wait_until("the breaker's end", PATIENCE, || (!read().is_error()).then_some(()));
+    // It is open for two seconds. Where the three calls take longer than that they show nothing: then again.
+    for _ in 0..20 {
+        scene.proxy.fail(On::every(), Fault::Status(500));
+        let before = scene.proxy.count();
+        let opening = Instant::now();
+        assert_refused(&read(), "vault_failed");
+        assert!(read().is_error());
+        assert_eq!(scene.proxy.count() - before, 5, "not five failures");
+        let open = scene.proxy.count();
+        let results = ["kv_read", "kv_metadata", "kv_delete"]
+            .map(|tool| scene.client.call(tool, json!({"path": "app"})));
+        let (sent, took) = (scene.proxy.count() - open, opening.elapsed());
+        scene.proxy.heal();
+        if took < Duration::from_secs(2) {
+            for result in results {
+                assert_refused(&result, "vault_unreachable");
+                assert!(result.text().contains("none is sent"), "{}", result.text());
+            }
+            assert_eq!(sent, 0, "something was sent while the breaker was open");
+            closed();
+            return;
+        }
+        closed();
     }
-    assert_eq!(scene.proxy.count(), open, "something was sent while the breaker was open");
-    scene.proxy.heal();
-    wait_until("the breaker's end", Duration::from_secs(4), || (!read().is_error()).then_some(()));
-    read().ok();
+    panic!("this machine is too slow: three refusals took two seconds, twenty times");
 }
 
 #[test]

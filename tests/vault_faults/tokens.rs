@@ -59,14 +59,14 @@ fn a_token_that_is_revoked_in_mid_session_is_said_to_be_invalid() {
 #[test]
 fn a_token_that_expires_says_so_before_and_after() {
     let subject = vault().fresh_subject();
-    let token = token(&subject, json!({"ttl": "3s", "renewable": false}));
+    let token = token(&subject, json!({"ttl": "12s", "renewable": false}));
     vault().write_secret(&subject, "app", json!({"A": "1"}));
     let client = Server::of(vault(), &subject)
         .env("VAULT_TOKEN", &token)
         .env("RATE_LIMIT_ENABLED", "false")
         .spawn()
         .connect(Era::usual());
-    wait_until("the notice", Duration::from_secs(3), || {
+    wait_until("the notice", PATIENCE, || {
         let result = read(&client);
         result.ok();
         result.text().contains("token ends in").then_some(())
@@ -78,25 +78,26 @@ fn a_token_that_expires_says_so_before_and_after() {
 #[test]
 fn a_token_is_renewed_before_it_ends_and_no_end_is_spoken_of() {
     let subject = vault().fresh_subject();
-    let token = token(&subject, json!({"ttl": "3s", "renewable": true}));
+    // Renewed when two thirds are over: what is left must do for a machine that has other work.
+    let token = token(&subject, json!({"ttl": "9s", "renewable": true}));
     let scene = Scene::with_token(&subject, &token, &[]);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(8) {
+    while start.elapsed() < Duration::from_secs(14) {
         let result = read(&scene.client);
         result.ok();
         assert!(!result.text().contains("ends in"), "{}", result.text());
         std::thread::sleep(Duration::from_millis(200));
     }
     let renewals = scene.proxy.requests().iter().filter(|sent| sent.target.ends_with("renew-self")).count();
-    assert!((2..=10).contains(&renewals), "{renewals} renewals in 8 s");
+    assert!((2..=5).contains(&renewals), "{renewals} renewals in 14 s");
 }
 
 #[test]
 fn a_token_that_can_be_renewed_no_further_says_so_in_time() {
     let subject = vault().fresh_subject();
-    let token = token(&subject, json!({"ttl": "3s", "explicit_max_ttl": "6s", "renewable": true}));
+    let token = token(&subject, json!({"ttl": "6s", "explicit_max_ttl": "14s", "renewable": true}));
     let scene = Scene::with_token(&subject, &token, &[]);
-    wait_until("the notice", Duration::from_secs(6), || {
+    wait_until("the notice", PATIENCE, || {
         let result = read(&scene.client);
         result.ok();
         result.text().contains("cannot be renewed further").then_some(())
