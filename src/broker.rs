@@ -12,6 +12,7 @@ pub mod patterns;
 mod tickets;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use crate::{
     audit::{Action, Approval as AuditApproval, Audit, Event},
-    caller::Caller,
+    caller::{Caller, Front},
     config::{Config, DangerousPatterns, Reveal},
     error::Error,
     handover::Root,
@@ -469,6 +470,39 @@ impl Broker {
         }
     }
 
+    /// Records that somebody was turned away before it was known who they are: `from` is where they called from,
+    /// `why` what their credential lacked.
+    ///
+    /// # Errors
+    /// The audit log's own. Whoever it is stays out all the same.
+    pub fn turn_away(
+        &self,
+        front: Front,
+        from: IpAddr,
+        client: Option<&str>,
+        why: &str,
+    ) -> Result<(), Error> {
+        let id = crate::random::uuid()?;
+        let event = Event {
+            action: Action::Refused,
+            id: &id,
+            subject: "-",
+            front: front.as_str(),
+            client,
+            op: "-",
+            effect: "-",
+            target: &from.to_string(),
+            keys: &[],
+            outcome: Some(why),
+            code: Some(Error::Unauthorized.code()),
+            vault_request_id: None,
+            approval: None,
+            durable: false,
+        };
+        self.audit.record(&event)?;
+        Ok(())
+    }
+
     fn parse(&self, passing: &mut Passing<'_>, arguments: &Value) -> Result<Box<dyn AnyCall>, Error> {
         if !self.would_offer(passing.op) {
             return Err(Error::UnknownTool);
@@ -544,7 +578,6 @@ impl Broker {
 
     /// Whether a human stands between this call and Vault.
     fn must_ask(&self, passing: &Passing<'_>, call: &dyn AnyCall) -> bool {
-        use crate::caller::Front;
         match passing.caller.front {
             // The human's own command at the human's own terminal.
             Front::Cli => return false,

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{handover::Roots, names::Subject, place::Place};
 
 /// What a credential lets its caller do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// See secrets and their metadata.
@@ -33,6 +34,12 @@ impl Scope {
             Self::Delete => "delete",
             Self::List => "list",
         }
+    }
+
+    /// The scope that a credential's word stands for.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == word)
     }
 }
 

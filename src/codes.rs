@@ -10,6 +10,8 @@ pub enum Kind {
     Input,
     /// The call is too large: split it.
     TooLarge,
+    /// It is not known who calls.
+    NobodyKnown,
     /// A person, a policy or the caller's own credential does not allow it.
     NotAllowed,
     /// What it names is not there.

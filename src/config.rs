@@ -438,12 +438,7 @@ impl Address {
     /// True for this machine's own addresses.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        url::Url::parse(&self.0).ok().is_some_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        })
+        url::Url::parse(&self.0).ok().is_some_and(|url| is_loopback(&url))
     }
 }
 
@@ -463,6 +458,64 @@ impl FromSetting for Address {
     }
     fn print(&self) -> String {
         self.0.clone()
+    }
+}
+
+/// Where an issuer publishes its keys: https, or this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysUrl(url::Url);
+
+impl KeysUrl {
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// True for plain HTTP.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+}
+
+impl fmt::Display for KeysUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromSetting for KeysUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = || {
+            "expected an address as https://issuer.example.com/jwks.json, without credentials or a fragment"
+                .to_owned()
+        };
+        let url = url::Url::parse(text).map_err(|_| expected())?;
+        let bare = url.host().is_some()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        match url.scheme() {
+            _ if !bare => Err(expected()),
+            "https" => Ok(Self(url)),
+            "http" if is_loopback(&url) => Ok(Self(url)),
+            "http" => Err("plain http is refused for another machine: whoever is in between could give out keys of their own. Give an https address".to_owned()),
+            _ => Err(expected()),
+        }
+    }
+    fn print(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+/// True for this machine's own addresses.
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -611,16 +664,16 @@ settings! {
     auth_mtls_enabled: bool = "AUTH_MTLS_ENABLED" Some("false"), false;
     /// HTTP: API keys as JSON: {"key": "subject"} or {"key": {"subject": "…", "scopes": ["read", "list"]}}.
     api_keys_json: Option<SecretJson> = "API_KEYS_JSON" None, true;
-    /// HTTP: file of users with hashed API keys, read again when it changes.
+    /// HTTP: file of users with hashed API keys, which `vault-mcp user` writes and which is read again when it changes; by default users.json in the platform's configuration folder.
     users_file: Option<PathBuf> = "USERS_FILE" None, false;
     /// HTTP: whom tokens must be issued by.
     jwt_issuer: String = "JWT_ISSUER" Some("mcp-auth"), false;
-    /// HTTP: whom tokens must be meant for.
+    /// HTTP: whom tokens must be meant for; PUBLIC_URL counts as well where it is set.
     jwt_audience: String = "JWT_AUDIENCE" Some("mcp-agents"), false;
-    /// HTTP: shared secret of HS256 tokens; goes without JWKS.
+    /// HTTP: shared secret of HS256 tokens, 32 bytes or more unless HOST is this machine; goes without JWKS.
     jwt_hs256_secret: Option<SecretText> = "JWT_HS256_SECRET" None, true;
     /// HTTP: where the issuer publishes its keys; https unless it is this machine.
-    jwt_jwks_url: Option<String> = "JWT_JWKS_URL" None, false;
+    jwt_jwks_url: Option<KeysUrl> = "JWT_JWKS_URL" None, false;
     /// HTTP: file of the issuer's keys in place of an address.
     jwt_jwks_file: Option<PathBuf> = "JWT_JWKS_FILE" None, false;
     /// HTTP: seconds that fetched keys are used for.
@@ -635,7 +688,7 @@ settings! {
     mtls_identity_header: String = "MTLS_IDENTITY_HEADER" Some("x-ssl-client-s-dn"), false;
     /// HTTP: header in which a trusted proxy says that it verified the certificate.
     mtls_verify_header: String = "MTLS_VERIFY_HEADER" Some("x-ssl-client-verify"), false;
-    /// HTTP: attribute of the certificate's subject that names the caller.
+    /// HTTP: attribute of a client certificate's subject that names the caller, and what its value begins with besides: CN=, UID=, OU= or serialNumber=.
     mtls_subject_cn_prefix: String = "MTLS_SUBJECT_CN_PREFIX" Some("CN="), false;
     /// HTTP: networks of the proxies whose identity headers count.
     mtls_trusted_proxies: Vec<IpNet> = "MTLS_TRUSTED_PROXIES" Some("127.0.0.1/32"), false;

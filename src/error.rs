@@ -68,6 +68,11 @@ pub enum Error {
         limit: usize,
     },
 
+    /// Nobody knows who calls.
+    #[error(
+        "The caller did not prove who it is. Send an API key in X-API-Key, a token in Authorization: Bearer, or a client certificate; the audit log says what was wrong."
+    )]
+    Unauthorized,
     /// The caller lacks a scope.
     #[error("This caller lacks the scope '{scope}'. Ask the operator for a credential that has it.")]
     MissingScope {
@@ -401,6 +406,7 @@ codes!(Error {
     Self::MaskedValue { .. } => Input "masked_value", "a value to be written is a mask or reference that an earlier answer showed";
     Self::DangerousPattern { .. } => Input "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
     Self::TooLarge { .. } => TooLarge "too_large", "the request, or a part of it, is over its limit";
+    Self::Unauthorized => NobodyKnown "unauthorized", "over HTTP: no credential, one that does not hold, or two of different callers";
     Self::MissingScope { .. } => NotAllowed "missing_scope", "the caller's credential does not allow this kind of call";
     Self::RateLimited { .. } => Busy "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
     Self::RevealForbidden => NotAllowed "reveal_forbidden", "`REVEAL=never`, and the call asks to see values";

@@ -69,7 +69,7 @@ impl App {
 /// Every route that is no operation's, each with its description.
 #[must_use]
 pub fn routes() -> Routes {
-    health::routes().merge(watch::routes()).merge(whoami::routes())
+    auth::routes().merge(health::routes()).merge(watch::routes()).merge(whoami::routes())
 }
 
 /// Every route. A request passes the layers from the bottom of this function to its top.

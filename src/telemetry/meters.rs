@@ -80,6 +80,8 @@ meters! {
         "Calls that gave an error, by its stable code.";
     RATE_LIMITED: Counter "vault_mcp_rate_limited_total" []
         "Calls refused because their subject was over its rate.";
+    TURNED_AWAY: Counter "vault_mcp_auth_refusals_total" ["kind"]
+        "HTTP callers who were not let in, by what was wrong: missing, api_key, jwt, mtls, certificate, conflict.";
     APPROVALS: Counter "vault_mcp_approvals_total" ["channel", "outcome"]
         "Questions to a human that ended, by who was asked and how: confirmed, or the code of the refusal.";
     PENDING: Gauge "vault_mcp_approvals_pending" []
@@ -349,6 +351,13 @@ pub enum ChildToken {
     Failed,
     /// It was given back.
     Revoked,
+}
+
+/// A caller was not let in. `kind` is one of a few words of ours.
+pub fn turned_away(kind: &'static str) {
+    if totals().is_some() {
+        counter!(TURNED_AWAY, "kind" => kind).increment(1);
+    }
 }
 
 /// A token of a single subject was issued, refused or revoked.

@@ -13,6 +13,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::MaskedValue { field: "DB_PASSWORD".into() },
         Error::DangerousPattern { keys: "START".into(), patterns: "command substitution $(…)".into() },
         Error::TooLarge { what: "The data", limit: 1_048_576 },
+        Error::Unauthorized,
         Error::MissingScope { scope: "write" },
         Error::RateLimited { retry_after_seconds: 12 },
         Error::RevealForbidden,

@@ -31,6 +31,7 @@ pub fn status_of(kind: Kind) -> StatusCode {
     match kind {
         Kind::Input => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::NobodyKnown => StatusCode::UNAUTHORIZED,
         Kind::NotAllowed => StatusCode::FORBIDDEN,
         Kind::Absent => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
@@ -47,6 +48,7 @@ fn detail_of(error: &Error) -> Value {
     let text = match error {
         Error::NotFound | Error::VersionGone { .. } => "Secret not found".to_owned(),
         Error::Forbidden { .. } => "Forbidden by Vault policy".to_owned(),
+        Error::Unauthorized => "Unauthorized".to_owned(),
         Error::MissingScope { .. } => "Forbidden: missing scopes".to_owned(),
         Error::RateLimited { .. } => "Rate limit exceeded".to_owned(),
         Error::KmsOff => "AWS KMS support is disabled".to_owned(),
@@ -75,6 +77,10 @@ impl IntoResponse for Fault {
         (status_of(error.kind()), headers, Json(body)).into_response()
     }
 }
+
+/// On an answer: the scope that the caller would have needed.
+#[derive(Debug, Clone, Copy)]
+pub struct Lacking(pub &'static str);
 
 /// A refusal that is no operation's: no credential, no route, a wrong method.
 #[must_use]

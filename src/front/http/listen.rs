@@ -38,18 +38,23 @@ const READER: Duration = Duration::from_secs(30);
 /// How long running calls may take at the end.
 const DRAIN: Duration = Duration::from_secs(8);
 
-/// Who is at the other end of a connection.
+/// Who is at the other end of a connection, and which of our ends they found.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Their address; a proxy's, where one stands between.
     pub address: IpAddr,
+    /// Our own.
+    pub local: SocketAddr,
+    /// Whether the connection has TLS of our own.
+    pub tls: bool,
     /// The client certificate that our own TLS verified, in DER.
     pub certificate: Option<Arc<[u8]>>,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { address: Ipv4Addr::UNSPECIFIED.into(), certificate: None }
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
+        Self { address: nowhere, local: SocketAddr::new(nowhere, 0), tls: false, certificate: None }
     }
 }
 
@@ -100,8 +105,10 @@ impl Listener {
             // An answer's last piece must not wait for more to send.
             let _ = stream.set_nodelay(true);
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
+            // A connection that is gone already has no end here; it will not get far.
+            let Ok(local) = stream.local_addr() else { continue };
             tokio::spawn(async move {
-                let peer = Peer { address: address.ip(), certificate: None };
+                let peer = Peer { address: address.ip(), local, tls: tls.is_some(), certificate: None };
                 match tls {
                     None => converse(stream, router, peer, watcher).await,
                     Some(tls) => {
