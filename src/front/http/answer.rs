@@ -74,7 +74,11 @@ impl IntoResponse for Fault {
         let code =
             if matches!(error, Error::VersionGone { .. }) { Error::NotFound.code() } else { error.code() };
         let body = json!({ "detail": detail_of(&error), "error": code });
-        (status_of(error.kind()), headers, Json(body)).into_response()
+        let mut response = (status_of(error.kind()), headers, Json(body)).into_response();
+        if let Error::MissingScope { scope } = error {
+            response.extensions_mut().insert(Lacking(scope));
+        }
+        response
     }
 }
 
