@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "http/authorisation.rs"]
+mod authorisation;
 #[path = "http/confirm.rs"]
 mod confirm;
 #[path = "http/rest.rs"]
