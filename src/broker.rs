@@ -508,6 +508,7 @@ impl Broker {
             return Err(Error::UnknownTool);
         }
         if self.is_off(passing.op) {
+            has_scope(passing)?;
             return Err(Error::KmsOff);
         }
         if !passing.caller.front.is_on_this_machine() {
@@ -562,11 +563,7 @@ impl Broker {
     }
 
     fn authorise(&self, passing: &Passing<'_>, call: &dyn AnyCall) -> Result<(), Error> {
-        if let Some(scope) = passing.op.spec.scope
-            && !passing.caller.has(scope)
-        {
-            return Err(Error::MissingScope { scope: scope.as_str() });
-        }
+        has_scope(passing)?;
         if call.wants_reveal()
             && passing.caller.front.answers_a_model()
             && *self.config.reveal == Reveal::Never
@@ -726,6 +723,13 @@ impl Broker {
         meters::recorded(passing.op.spec.id, action, code, channel, written.is_ok());
         written?;
         Ok(())
+    }
+}
+
+fn has_scope(passing: &Passing<'_>) -> Result<(), Error> {
+    match passing.op.spec.scope {
+        Some(scope) if !passing.caller.has(scope) => Err(Error::MissingScope { scope: scope.as_str() }),
+        _ => Ok(()),
     }
 }
 

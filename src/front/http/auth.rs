@@ -32,6 +32,7 @@ use http::{
 use super::{
     App, Peer,
     answer::{Fault, Lacking, plain},
+    intake,
 };
 use crate::{
     broker::Place,
@@ -206,7 +207,12 @@ pub(super) async fn require(State(app): State<Arc<App>>, mut request: Request, n
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let identity = match app.auth.identify(request.headers(), &peer).await {
         Ok(identity) => identity,
-        Err(refusal) => return turn_away(&app, &request, &peer, refusal),
+        Err(refusal) => {
+            let response = turn_away(&app, &request, &peer, refusal);
+            // What was sent along is on its way: a connection that closed on it would take the answer with it.
+            intake::discard(request.into_body()).await;
+            return response;
+        }
     };
     let caller = caller(app.broker.config(), &identity, request.headers());
     request.extensions_mut().insert(caller);

@@ -53,6 +53,17 @@ pub(super) async fn whole(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
+/// Reads a body that nobody wants and keeps none of it: a little, for a moment. Past that the connection closes.
+pub(super) async fn discard(body: Body) {
+    const MOST: usize = 64 << 10;
+    const MOMENT: Duration = Duration::from_secs(1);
+    if body.is_end_stream() || body.size_hint().lower() > MOST as u64 {
+        return;
+    }
+    // Whether it came whole is no matter.
+    let _ = tokio::time::timeout(MOMENT, to_bytes(body, MOST)).await;
+}
+
 fn too_large() -> axum::Error {
     axum::Error::new(std::io::Error::from(std::io::ErrorKind::FileTooLarge))
 }
