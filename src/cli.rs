@@ -5,7 +5,9 @@ mod approve;
 pub mod audit;
 mod dev;
 mod http;
+mod jwt;
 mod serve;
+mod user;
 
 use std::{collections::BTreeMap, io::Write, process::ExitCode, sync::Arc};
 
@@ -59,8 +61,12 @@ enum Command {
     Config,
     /// Run a Vault for trying out in the foreground, filled with sample content
     Dev(dev::Arguments),
+    /// Make a token for trying the HTTP front, signed with JWT_HS256_SECRET
+    Jwt(jwt::Arguments),
     /// Show the session: token, policies, time left, Vault's state
     Status,
+    /// Say who may call over HTTP with an API key
+    User(user::Arguments),
 }
 
 /// Runs the program.
@@ -130,7 +136,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         Some(Command::Dev(arguments)) => dev::run(&config, arguments),
         Some(Command::Config) => print_config(&config),
+        Some(Command::Jwt(arguments)) => jwt::run(&config, &arguments),
         Some(Command::Status) => status(config),
+        Some(Command::User(arguments)) => user::run(&config, arguments),
     }
 }
 

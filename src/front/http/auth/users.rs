@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use zeroize::Zeroizing;
 
+use super::watched;
 use crate::{caller::Scope, config::Config, error::Error, names::Subject};
 
 /// What every key begins with, for those who look for keys where none should be.
@@ -190,28 +191,41 @@ impl Users {
         })
     }
 
+    /// What the file says; nobody where there is none.
+    ///
+    /// # Errors
+    /// `config_invalid` when it cannot be used.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        watched::load("USERS_FILE", path, Self::parse)
+    }
+
+    /// Changes the file, one change at a time.
+    ///
+    /// # Errors
+    /// Those of `change`, and `config_invalid` when the file cannot be read or written. Nothing is changed then.
+    pub fn change(path: &Path, change: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        let folder = folder_of(path);
+        std::fs::create_dir_all(folder).map_err(|error| unwritable(path, &error))?;
+        // Beside the file, which is replaced: a lock on it would be on what is gone.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let lock = std::fs::OpenOptions::new().create(true).append(true).open(beside);
+        let lock = lock.map_err(|error| unwritable(path, &error))?;
+        lock.lock().map_err(|error| unwritable(path, &error))?;
+        let mut users = Self::load(path)?;
+        change(&mut users)?;
+        users.save(path)
+    }
+
     /// The user of this subject.
     pub fn find(&mut self, subject: &Subject) -> Option<&mut User> {
         self.users.iter_mut().find(|user| user.subject == *subject)
     }
 
     /// Puts the file in place of what was there, at once and for this user alone (0600).
-    ///
-    /// # Errors
-    /// `config_invalid` when the folder or the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let failed = |error: std::io::Error| {
-            Error::config(
-                "USERS_FILE",
-                format!(
-                    "{} cannot be written ({}). Give this user write access to its folder, or another path.",
-                    path.display(),
-                    error.kind()
-                ),
-            )
-        };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(failed)?;
+    fn save(&self, path: &Path) -> Result<(), Error> {
+        let failed = |error: std::io::Error| unwritable(path, &error);
+        let folder = folder_of(path);
         // Made 0600, written out, then renamed: a reader sees the old file or the new one.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         let text =
@@ -221,6 +235,20 @@ impl Users {
         file.persist(path).map_err(|error| failed(error.error))?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    let (path, kind) = (path.display(), error.kind());
+    Error::config(
+        "USERS_FILE",
+        format!(
+            "{path} cannot be written ({kind}). Give this user write access to its folder, or name another file."
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -270,7 +298,17 @@ mod tests {
             users: vec![User { subject: Subject::parse("alice").unwrap(), scopes: vec![Scope::Read], keys }],
             ..Users::default()
         };
-        users.save(&path).unwrap();
+        Users::change(&path, |empty| {
+            assert!(empty.users.is_empty());
+            empty.clone_from(&users);
+            Ok(())
+        })
+        .unwrap();
+        let refused = Users::change(&path, |users| {
+            users.users.clear();
+            Err(Error::ShuttingDown)
+        });
+        assert!(refused.is_err());
         assert_eq!(Users::parse(&std::fs::read(&path).unwrap()).unwrap(), users);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }

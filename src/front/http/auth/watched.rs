@@ -121,6 +121,22 @@ impl<T: Default> Watched<T> {
     }
 }
 
+/// What a file says, once; nothing where there is none.
+///
+/// # Errors
+/// `config_invalid` when it cannot be used.
+pub(super) fn load<T: Default>(
+    setting: &'static str,
+    path: &Path,
+    parse: fn(&[u8]) -> Result<T, String>,
+) -> Result<T, Error> {
+    match read(path) {
+        Ok((_, bytes)) => parse(&bytes).map_err(|fault| Error::config(setting, fault)),
+        Err(Unusable::Missing) => Ok(T::default()),
+        Err(unusable) => Err(Error::config(setting, unusable.to_string())),
+    }
+}
+
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
