@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "http/auth.rs"]
+mod auth;
 #[path = "http/authorisation.rs"]
 mod authorisation;
 #[path = "http/confirm.rs"]

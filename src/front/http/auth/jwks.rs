@@ -195,7 +195,7 @@ pub(super) struct Fetched {
 struct State {
     /// The keys, and when they came.
     held: Option<(Arc<KeySet>, Instant)>,
-    /// When the last fetch began.
+    /// When the last fetch ended.
     tried: Option<Instant>,
     /// Whether it failed.
     failed: bool,
@@ -271,9 +271,9 @@ impl Fetched {
         if let Step::Settle(settled) = self.step(id, algorithm) {
             return settled;
         }
-        self.state.write().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
         let fetched = self.fetch().await;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.tried = Some(Instant::now());
         state.failed = fetched.is_err();
         match fetched {
             Ok(set) => {
