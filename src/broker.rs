@@ -43,6 +43,9 @@ use tickets::{Lapsed, Shown, Tickets};
 /// Most bytes that the arguments of a call may have.
 pub const MAX_REQUEST: usize = 1 << 20;
 
+/// How long the end may take to revoke what was made for callers.
+const REVOKING: std::time::Duration = std::time::Duration::from_millis(1_500);
+
 /// What came of a call.
 pub enum Outcome {
     /// It was carried out.
@@ -172,7 +175,7 @@ impl Broker {
 
     /// Puts another token in place: a new login of the same human.
     pub fn replace_token(&self, token: crate::config::SecretText) {
-        self.vault.tokens().replace(token);
+        self.vault.replace_token(token);
     }
 
     /// Whether Vault would take a call now. Not a call: nothing of it is recorded, and nothing of a secret is
@@ -181,10 +184,10 @@ impl Broker {
     /// # Errors
     /// What would be in the way.
     pub async fn vault_is_ready(&self) -> Result<(), Error> {
-        let session = self.vault.session();
+        let session = self.vault.own_session();
         match session.read(&sys::LookupSelf).await {
             // A token that may not look itself up is one that Vault takes.
-            Ok(_) | Err(Error::Forbidden { .. }) => Ok(()),
+            Ok(_) | Err(Error::Forbidden { .. }) => self.vault.check_children(&session).await,
             Err(error) => Err(error),
         }
     }
@@ -229,10 +232,15 @@ impl Broker {
         self.would_offer(op) && !self.is_off(op)
     }
 
-    /// The same for one caller: what is about files of this machine is not there for callers elsewhere.
+    /// The same for one caller: what is about files of this machine is not there for callers elsewhere, nor what
+    /// would end a token that others call with, too.
     #[must_use]
     pub fn offers_to(&self, op: &Op, caller: &Caller) -> bool {
-        self.offers(op) && (caller.front.is_on_this_machine() || !op.needs_files)
+        self.offers(op) && self.is_for(op, caller.front)
+    }
+
+    fn is_for(&self, op: &Op, front: Front) -> bool {
+        front.is_on_this_machine() || !(op.needs_files || op.ends_token && !self.vault.has_children())
     }
 
     fn would_offer(&self, op: &Op) -> bool {
@@ -280,7 +288,7 @@ impl Broker {
         }
 
         // Observe and decide.
-        let session = self.vault.session();
+        let session = self.vault.session_for(caller);
         let approved = match (self.must_ask(&passing, call.as_ref()), approved) {
             (false, _) => None,
             (true, approved) => {
@@ -368,7 +376,7 @@ impl Broker {
             self.events
                 .tell(&caller.subject, || What::Changed { target: passing.target.name.as_str().into() });
         }
-        let notices = self.vault.tokens().ends_soon().map(|seconds| {
+        let notices = session.ends_soon().map(|seconds| {
             format!("The Vault token ends in {seconds} s and cannot be renewed further. Ask the user to log in again.")
         });
         Ok(Outcome::Done(Answer { value, notices: notices.into_iter().collect() }))
@@ -424,10 +432,12 @@ impl Broker {
         }
     }
 
-    /// Nobody will answer any more: whatever is still open is closed, and recorded as such.
-    pub fn end(&self) {
+    /// Nobody will answer any more: whatever is still open is closed, and recorded as such; the tokens that were
+    /// made for callers are revoked.
+    pub async fn end(&self) {
         self.record_lapsed(Closed::TimedOut, self.tickets.take_lapsed());
         self.record_lapsed(Closed::Cancelled, self.tickets.take_open());
+        self.vault.end(REVOKING).await;
     }
 
     /// The end of questions that nobody waits for: a client of 2026-07-28 need not come back with an answer.
@@ -504,17 +514,15 @@ impl Broker {
     }
 
     fn parse(&self, passing: &mut Passing<'_>, arguments: &Value) -> Result<Box<dyn AnyCall>, Error> {
-        if !self.would_offer(passing.op) {
+        let front = passing.caller.front;
+        if !self.would_offer(passing.op) || !self.is_for(passing.op, front) {
             return Err(Error::UnknownTool);
         }
         if self.is_off(passing.op) {
             has_scope(passing)?;
             return Err(Error::KmsOff);
         }
-        if !passing.caller.front.is_on_this_machine() {
-            if passing.op.needs_files {
-                return Err(Error::UnknownTool);
-            }
+        if !front.is_on_this_machine() {
             let named = passing
                 .op
                 .file_arguments()

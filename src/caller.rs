@@ -78,6 +78,12 @@ impl Front {
         matches!(self, Self::Stdio | Self::Approver | Self::Cli)
     }
 
+    /// True where a person sits at it, and the Vault token is their own.
+    #[must_use]
+    pub fn is_a_persons(self) -> bool {
+        matches!(self, Self::Approver | Self::Cli)
+    }
+
     /// True where the answer ends up with a model: an approver hands its result back to one.
     #[must_use]
     pub fn answers_a_model(self) -> bool {

@@ -13,7 +13,7 @@ use crate::{
     audit,
     effect::Effect,
     error::Error,
-    names::{AwsKeyId, AwsRegion, MountName, Subject},
+    names::{AwsKeyId, AwsRegion, EngineName, MountName, PolicyPrefix, Subject},
 };
 
 /// Where a value came from.
@@ -180,6 +180,24 @@ impl FromSetting for SecretJson {
 }
 
 impl FromSetting for Subject {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|fault| fault.to_string())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for PolicyPrefix {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|fault| fault.to_string())
+    }
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromSetting for EngineName {
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|fault| fault.to_string())
     }
@@ -703,7 +721,9 @@ settings! {
     /// How long such a token lives.
     child_token_ttl: Seconds = "CHILD_TOKEN_TTL" Some("90s"), false;
     /// What the names of the subjects' policies begin with.
-    child_token_policy_prefix: String = "CHILD_TOKEN_POLICY_PREFIX" Some("mcp-agent-"), false;
+    child_token_policy_prefix: PolicyPrefix = "CHILD_TOKEN_POLICY_PREFIX" Some("mcp-agent-"), false;
+    /// Token role to make such tokens by; without one the server's own token needs sudo on auth/token/create.
+    child_token_role: Option<EngineName> = "CHILD_TOKEN_ROLE" None, false;
     /// HTTP: collector that traces go to by OTLP over HTTP; none by default.
     otel_exporter_otlp_endpoint: Option<String> = "OTEL_EXPORTER_OTLP_ENDPOINT" None, false;
     /// HTTP: name of this service in traces.
@@ -819,6 +839,7 @@ always_default!(
     Vec<IpNet>,
     Origins,
     Seconds,
+    PolicyPrefix,
     Approval,
     ConfirmEffects,
     Reveal,
@@ -914,6 +935,12 @@ impl Config {
             return Err(Error::config(
                 "VAULT_NAMESPACE",
                 "expected names of letters, digits, '.', '_' and '-', joined by '/'.",
+            ));
+        }
+        if !(5..=86_400).contains(&config.child_token_ttl.0) {
+            return Err(Error::config(
+                "CHILD_TOKEN_TTL",
+                "expected 5s to 24h: shorter ends within a call, longer is no short life.",
             ));
         }
         config.check_aws()?;

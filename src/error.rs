@@ -191,6 +191,21 @@ pub enum Error {
         "Vault does not accept the token: it expired or was revoked. Log in again and give the server the new VAULT_TOKEN."
     )]
     TokenInvalid,
+    /// No token of the caller's own is to be had.
+    #[error(
+        "There is no Vault token of this caller's own: {fault}. The server's own is never used in its place. The operator can give the server's own token: {line}, and write the caller's policy."
+    )]
+    ChildToken {
+        /// Why not.
+        fault: Cow<'static, str>,
+        /// What the policy of the server's own token has to say.
+        line: String,
+    },
+    /// The caller's own token is no longer accepted.
+    #[error(
+        "Vault no longer accepts the token that was made for this caller: it was revoked, or ended early. Nothing was done; call again, with a new one."
+    )]
+    ChildTokenEnded,
     /// No answer at all.
     #[error("Vault at {address} cannot be reached: {fault}. Check VAULT_ADDR and that Vault is running.")]
     VaultUnreachable {
@@ -426,6 +441,8 @@ codes!(Error {
     Self::Forbidden { .. } => NotAllowed "forbidden", "Vault's policy does not allow it; the message has the line that would";
     Self::TokenMissing => Unavailable "token_missing", "there is no Vault token";
     Self::TokenInvalid => Unavailable "token_invalid", "Vault no longer accepts the token";
+    Self::ChildToken { .. } => Unavailable "child_token", "no Vault token of the caller's own can be had; the message has the policy line that is missing";
+    Self::ChildTokenEnded => Unavailable "child_token_ended", "the caller's own token was revoked in between";
     Self::VaultUnreachable { .. } => Upstream "vault_unreachable", "no connection, or it broke before an answer";
     Self::VaultTls { .. } => Upstream "vault_tls", "the TLS connection fails, most often over the certificate";
     Self::VaultTimeout { .. } => Timeout "vault_timeout", "no answer before the deadline";

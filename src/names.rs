@@ -44,6 +44,9 @@ pub enum NameFault {
     /// First character of a subject.
     #[error("it must begin with a lower-case letter or a digit")]
     FirstCharacter,
+    /// What could make one of Vault's own policies of a subject.
+    #[error("it has no '-', '_' or '.', so that with a subject it could be one of Vault's own policies")]
+    NoSeparator,
 }
 
 /// True for characters that print nothing, reorder text or end a line: none of them has a place in a
@@ -268,6 +271,17 @@ text_name!(
         all(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'),
             "lower-case letters, digits, '_' and '-'")?;
         if text.starts_with(['_', '-']) { Err(NameFault::FirstCharacter) } else { Ok(()) }
+    }
+);
+
+text_name!(
+    /// What the names of the subjects' policies begin with. Lower case, as Vault keeps policy names; and never such
+    /// that a subject makes `root` or `default` of it.
+    PolicyPrefix, "^[a-z0-9._-]{1,64}$", 64, "prefix",
+    |text| {
+        all(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.'),
+            "lower-case letters, digits, '.', '_' and '-'")?;
+        if text.contains(['-', '_', '.']) { Ok(()) } else { Err(NameFault::NoSeparator) }
     }
 );
 

@@ -237,6 +237,8 @@ pub trait Operation: Sized + Send + 'static {
     const REST: Option<Rest> = None;
     /// It is about files of this machine: of no use to callers who have none here.
     const NEEDS_FILES: bool = false;
+    /// True when it ends the Vault token that it is called with: it is not there for callers who share one.
+    const ENDS_TOKEN: bool = false;
     /// Arguments; newtypes parse themselves.
     type Input: DeserializeOwned + JsonSchema + Send + Sync + 'static;
     /// The answer, already masked where the grant does not say otherwise.
@@ -339,6 +341,8 @@ pub struct Op {
     pub rest: Option<Rest>,
     /// It is about files of this machine.
     pub needs_files: bool,
+    /// As [`Operation::ENDS_TOKEN`].
+    pub ends_token: bool,
     input: fn(&mut SchemaGenerator) -> Schema,
     output: fn(&mut SchemaGenerator) -> Schema,
     parse: fn(Value) -> Result<Box<dyn AnyCall>, Error>,
@@ -352,6 +356,7 @@ impl Op {
             spec: O::SPEC,
             rest: O::REST,
             needs_files: O::NEEDS_FILES,
+            ends_token: O::ENDS_TOKEN,
             input: <O::Input as JsonSchema>::json_schema,
             output: <O::Output as JsonSchema>::json_schema,
             parse: |arguments| {

@@ -4,6 +4,7 @@
 //! envelope, follows redirects with the token, and panics on a token with a newline. A `Session` is
 //! lent out only inside `broker::Granted` and `broker::Look`.
 
+mod child;
 pub mod http;
 pub mod issue;
 pub mod kv;
@@ -22,8 +23,16 @@ use ::http::Method;
 use rustify::Endpoint;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{config::Config, error::Error};
+use crate::{
+    caller::Caller,
+    config::{Config, SecretText},
+    error::Error,
+    names::Subject,
+};
 
+use child::{Child, Children};
+
+pub use child::Holder;
 pub use http::{Raw, Transport};
 pub use kv::KvKind;
 pub use leases::{Lease, Leases};
@@ -38,6 +47,8 @@ const READ_BACK: Duration = Duration::from_secs(2);
 pub struct Vault {
     transport: Transport,
     tokens: Tokens,
+    /// The tokens of the subjects, where each has its own.
+    children: Option<Children>,
     kinds: Mutex<HashMap<String, KvKind>>,
     transit_keys: Mutex<HashMap<String, transit::KeyKind>>,
     leases: Leases,
@@ -52,6 +63,7 @@ impl Vault {
         Ok(Arc::new(Self {
             transport: Transport::new(config),
             tokens: Tokens::new(config)?,
+            children: Children::new(config),
             kinds: Mutex::default(),
             transit_keys: Mutex::default(),
             leases: Leases::default(),
@@ -76,15 +88,58 @@ impl Vault {
         &self.leases
     }
 
-    /// The token store.
-    #[must_use]
-    pub fn tokens(&self) -> &Tokens {
-        &self.tokens
+    /// Puts another token of the server's own in place, as a new login hands it over.
+    pub fn replace_token(&self, token: SecretText) {
+        self.tokens.replace(token);
+        if let Some(children) = &self.children {
+            children.retire_all();
+        }
     }
 
-    /// A session for one call. The broker is the only caller.
-    pub(crate) fn session(self: &Arc<Self>) -> Session {
-        Session { vault: self.clone(), request_id: Arc::default(), ends: Instant::now() + DEADLINE }
+    /// True when each subject has a token of its own.
+    #[must_use]
+    pub fn has_children(&self) -> bool {
+        self.children.is_some()
+    }
+
+    fn children(&self) -> Option<&Children> {
+        self.children.as_ref()
+    }
+
+    /// The session of one call. Where subjects have tokens of their own it carries the subject's, and no way
+    /// leads from it to the server's: an operation never sees the [`Vault`] behind it. The broker is the only
+    /// caller.
+    pub(crate) fn session_for(self: &Arc<Self>, caller: &Caller) -> Session {
+        match &self.children {
+            Some(_) if !caller.front.is_a_persons() => {
+                let held = Arc::default();
+                Session::new(self, Whose::Subject { subject: caller.subject.clone(), held })
+            }
+            _ => self.own_session(),
+        }
+    }
+
+    /// A session with the server's own token: for what is about the server, and no caller's.
+    pub(crate) fn own_session(self: &Arc<Self>) -> Session {
+        Session::new(self, Whose::Servers)
+    }
+
+    /// Whether the server's own token may make those of its callers, where each has one.
+    ///
+    /// # Errors
+    /// `child_token`.
+    pub(crate) async fn check_children(&self, own: &Session) -> Result<(), Error> {
+        match &self.children {
+            Some(children) => children.check(own).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The end: revokes the tokens that were made for callers, for at most this long, and makes no more.
+    pub async fn end(self: &Arc<Self>, within: Duration) {
+        if let Some(children) = &self.children {
+            children.revoke_all(self, within).await;
+        }
     }
 
     fn kind(&self, mount: &str) -> Option<KvKind> {
@@ -147,30 +202,170 @@ fn none<T>() -> Option<T> {
 struct How {
     content_type: Option<&'static str>,
     retry: bool,
+    /// Where Vault does not know the token, take another one and send it again: then nothing has happened yet.
+    replace_token: bool,
     with_token: bool,
     wrap_seconds: Option<u32>,
 }
 
-const READ: How = How { content_type: None, retry: true, with_token: true, wrap_seconds: None };
+const READ: How =
+    How { content_type: None, retry: true, replace_token: true, with_token: true, wrap_seconds: None };
 /// Exactly once.
-const WRITE: How = How { retry: false, ..READ };
+const WRITE: How = How { retry: false, replace_token: false, ..READ };
 
 /// Marks requests that change nothing: they may be sent before a human was asked, and retried.
 pub trait Reads: Endpoint {}
 
-/// The right to send requests with the session's token, for one call.
+/// Whose token the requests of a session carry.
+#[derive(Clone)]
+enum Whose {
+    /// The server's own.
+    Servers,
+    /// A subject's own, had at the first request.
+    Subject { subject: Subject, held: Arc<Mutex<Option<Arc<Child>>>> },
+}
+
+/// The token that a request carries.
+enum Bearer {
+    Servers(SecretText),
+    Subject(Arc<Child>),
+}
+
+impl Bearer {
+    fn token(&self) -> &SecretText {
+        match self {
+            Self::Servers(token) => token,
+            Self::Subject(child) => &child.token,
+        }
+    }
+}
+
+/// The right to send requests with one token, for one call.
 #[derive(Clone)]
 pub struct Session {
     vault: Arc<Vault>,
+    whose: Whose,
     request_id: Arc<Mutex<Option<String>>>,
     ends: Instant,
 }
 
 impl Session {
-    /// The Vault behind it.
-    #[must_use]
-    pub fn vault(&self) -> &Arc<Vault> {
+    fn new(vault: &Arc<Vault>, whose: Whose) -> Self {
+        Self { vault: vault.clone(), whose, request_id: Arc::default(), ends: Instant::now() + DEADLINE }
+    }
+
+    /// With this very token.
+    fn of_child(vault: &Arc<Vault>, child: &Arc<Child>) -> Self {
+        let held = Arc::new(Mutex::new(Some(child.clone())));
+        Self::new(vault, Whose::Subject { subject: child.subject.clone(), held })
+    }
+
+    /// The Vault behind it. Operations do not get it: it has the server's own token.
+    fn vault(&self) -> &Arc<Vault> {
         &self.vault
+    }
+
+    /// `scheme://host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.vault.address()
+    }
+
+    /// The leases that this process issued.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        self.vault.leases()
+    }
+
+    /// True when it carries a subject's own token, which the server makes anew as needed.
+    #[must_use]
+    pub fn is_a_subjects(&self) -> bool {
+        matches!(self.whose, Whose::Subject { .. })
+    }
+
+    /// Seconds until the server's own token ends, where known and few; nothing of it where it is not this
+    /// session's.
+    #[must_use]
+    pub fn ends_soon(&self) -> Option<u64> {
+        self.vault.tokens.ends_soon().filter(|_| !self.is_a_subjects())
+    }
+
+    /// Ends the token of this session: nothing that carries it works any more, and its leases end with it.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn end_token(&self) -> Result<(), Error> {
+        self.write(&sys::RevokeSelf, "\"update\"").await?;
+        self.forget_token();
+        Ok(())
+    }
+
+    fn forget_token(&self) {
+        match (&self.whose, &self.vault.children) {
+            (Whose::Servers, _) => self.vault.tokens.forget(),
+            (Whose::Subject { held, .. }, Some(children)) => {
+                if let Some(child) = held.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    children.forget(&child);
+                    self.vault.leases.ended_with(&child);
+                }
+            }
+            (Whose::Subject { .. }, None) => {}
+        }
+    }
+
+    /// What the leases hang on that this call is issued.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        match &self.whose {
+            Whose::Servers => Holder::default(),
+            Whose::Subject { held, .. } => {
+                Holder::of(held.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            }
+        }
+    }
+
+    /// Sees to it that what a lease hangs on lasts as long as the lease, if Vault lets it. Gives the seconds that
+    /// can be counted on.
+    pub async fn hold(&self, holder: &Holder, seconds: u64) -> u64 {
+        match holder.child() {
+            Some(child) => child::prolong(&self.vault, child, seconds).await,
+            None => seconds,
+        }
+    }
+
+    async fn bearer(&self) -> Result<Bearer, Error> {
+        let (subject, held) = match &self.whose {
+            Whose::Servers => {
+                return self.vault.tokens.current(&self.vault.transport).await.map(Bearer::Servers);
+            }
+            Whose::Subject { subject, held } => (subject, held),
+        };
+        // One call, one token: what its first request was sent with.
+        let known = held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let child = match (known, &self.vault.children) {
+            (Some(child), _) => child,
+            (None, Some(children)) => children.current(&self.vault, subject).await?,
+            (None, None) => return Err(Error::Internal { what: "a subject's token where there are none" }),
+        };
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.clone());
+        Ok(Bearer::Subject(child))
+    }
+
+    /// Another token in place of one that Vault does not know, where there is one to be had.
+    async fn instead_of(&self, stale: &Bearer) -> Result<Option<Bearer>, Error> {
+        match (stale, &self.whose, &self.vault.children) {
+            (Bearer::Servers(token), ..) => {
+                let fresh = self.vault.tokens.instead_of(token, &self.vault.transport).await?;
+                Ok(fresh.map(Bearer::Servers))
+            }
+            (Bearer::Subject(child), Whose::Subject { held, .. }, Some(children)) => {
+                self.vault.leases.ended_with(child);
+                let fresh = children.instead_of(&self.vault, child).await?;
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+                Ok(Some(Bearer::Subject(fresh)))
+            }
+            (Bearer::Subject(_), ..) => Ok(None),
+        }
     }
 
     /// The kind of a KV mount, if a call has shown it.
@@ -297,8 +492,11 @@ impl Session {
             looked.is_ok_and(|looked| looked.refuses_token() || (looked.status == 403 && !policy(&looked)))
         };
         if is_invalid {
-            self.vault.tokens.forget();
-            return Error::TokenInvalid;
+            self.forget_token();
+            return match self.whose {
+                Whose::Servers => Error::TokenInvalid,
+                Whose::Subject { .. } => Error::ChildTokenEnded,
+            };
         }
         Error::Forbidden { path: path.to_owned(), capabilities: capabilities.to_owned() }
     }
@@ -315,7 +513,7 @@ impl Session {
         let path = endpoint.path();
         let query = endpoint.query().map_err(internal)?;
         let body = endpoint.body().map_err(internal)?;
-        let (tokens, transport) = (&self.vault.tokens, &self.vault.transport);
+        let transport = &self.vault.transport;
         let outgoing = || http::Outgoing {
             method: method.clone(),
             path: &path,
@@ -330,32 +528,33 @@ impl Session {
         let left = || ends.saturating_duration_since(Instant::now());
 
         // Until the request itself is sent, a lack of time leaves nothing unknown.
-        let token = match how.with_token {
-            true => Some(tokio::time::timeout(left(), tokens.current(transport)).await.map_err(|_| late())??),
+        let bearer = match how.with_token {
+            true => Some(tokio::time::timeout(left(), self.bearer()).await.map_err(|_| late())??),
             false => None,
         };
         if left().is_zero() {
             return Err(late());
         }
         let within = async {
-            let raw =
-                transport.send(http::Outgoing { token: token.as_ref(), ..outgoing() }, how.retry).await?;
-            // A token that can be had anew is had anew, once; a read can be repeated.
-            if how.retry
+            let token = bearer.as_ref().map(Bearer::token);
+            let raw = transport.send(http::Outgoing { token, ..outgoing() }, how.retry).await?;
+            // A token that can be had anew is had anew, once.
+            if how.replace_token
                 && raw.status == 403
                 && raw.refuses_token()
-                && let Some(stale) = &token
-                && let Some(fresh) = tokens.instead_of(stale, transport).await?
+                && let Some(stale) = &bearer
+                && let Some(fresh) = self.instead_of(stale).await?
             {
-                let again = http::Outgoing { token: Some(&fresh), ..outgoing() };
+                let again = http::Outgoing { token: Some(fresh.token()), ..outgoing() };
                 return transport.send(again, how.retry).await;
             }
             Ok(raw)
         };
         match tokio::time::timeout(left(), within).await {
             Ok(answer) => {
-                if how.with_token && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
-                    tokens.watch(&self.vault);
+                let is_servers = matches!(bearer, Some(Bearer::Servers(_)));
+                if is_servers && answer.as_ref().is_ok_and(|raw| raw.status != 403) {
+                    self.vault.tokens.watch(&self.vault);
                 }
                 answer
             }

@@ -7,6 +7,8 @@ mod common;
 mod auth;
 #[path = "http/authorisation.rs"]
 mod authorisation;
+#[path = "http/child_tokens.rs"]
+mod child_tokens;
 #[path = "http/confirm.rs"]
 mod confirm;
 #[path = "http/rest.rs"]

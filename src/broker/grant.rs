@@ -55,7 +55,7 @@ impl<'a> Look<'a> {
     /// # Errors
     /// `lease_unknown`.
     pub fn lease(&self, id: &str) -> Result<Lease, Error> {
-        self.session.vault().leases().find(&self.caller.subject, id).ok_or(Error::LeaseUnknown)
+        self.session.leases().find(&self.caller.subject, id).ok_or(Error::LeaseUnknown)
     }
 
     /// Any other reading request.

@@ -42,7 +42,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
         tokio::spawn(serve::on_signal(ended.clone()));
         listener.serve(router(&app), ended).await;
-        broker.end();
+        broker.end().await;
         Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background();

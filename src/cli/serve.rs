@@ -58,7 +58,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
             Err(_) if ended.is_cancelled() => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
-        broker.end();
+        broker.end().await;
         Ok(code)
     });
     // Where standard input is neither pipe nor socket a thread may still be waiting for a line. It must not be waited for.

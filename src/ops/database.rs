@@ -105,12 +105,16 @@ impl Operation for Issue {
         let envelope = granted.session().write(&request, "\"read\"").await.map_err(role_missing)?;
         let creds = envelope.data.ok_or(Error::VaultAnswer { fault: "credentials without data" })?;
         let password = Zeroizing::new(creds.password);
-        granted.session().vault().leases().issued(Lease {
+        let session = granted.session();
+        let holder = session.holder();
+        let seconds = session.hold(&holder, envelope.lease_duration).await;
+        session.leases().issued(Lease {
             id: envelope.lease_id.clone(),
             subject: granted.caller().subject.clone(),
             role: input.role.as_str().to_owned(),
-            ends: Instant::now() + Duration::from_secs(envelope.lease_duration),
+            ends: Instant::now() + Duration::from_secs(seconds),
             renewable: envelope.renewable,
+            holder,
         });
         let path = match (file, &input.to) {
             (Some(file), Some(name)) => {
@@ -126,7 +130,7 @@ impl Operation for Issue {
             password: granted.disclose_text(password, length),
             file: path,
             lease_id: envelope.lease_id,
-            lease_duration: envelope.lease_duration,
+            lease_duration: seconds,
             renewable: envelope.renewable,
         })
     }
@@ -259,16 +263,18 @@ impl Operation for Renew {
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let lease = granted.lease(&input.lease_id.0)?;
+        let holder = lease.holder;
         let request = RenewLease { lease_id: lease.id, increment: input.increment.map(|seconds| seconds.0) };
         let envelope = match granted.session().write(&request, "\"update\"").await {
             Err(error) if has_ended(&error) => {
-                granted.session().vault().leases().ended(&request.lease_id);
+                granted.session().leases().ended(&request.lease_id);
                 return Err(error);
             }
             other => other?,
         };
-        granted.session().vault().leases().renewed(&request.lease_id, envelope.lease_duration);
-        Ok(RenewOutput { lease_id: request.lease_id, lease_duration: envelope.lease_duration })
+        let seconds = granted.session().hold(&holder, envelope.lease_duration).await;
+        granted.session().leases().renewed(&request.lease_id, seconds);
+        Ok(RenewOutput { lease_id: request.lease_id, lease_duration: seconds })
     }
 }
 
@@ -329,7 +335,7 @@ impl Operation for Revoke {
             .session()
             .write(&RevokeLease { lease_id: lease.id.clone(), sync: true }, "\"update\"")
             .await?;
-        granted.session().vault().leases().ended(&lease.id);
+        granted.session().leases().ended(&lease.id);
         Ok(RevokeOutput { lease_id: lease.id })
     }
 }
@@ -386,7 +392,7 @@ impl Operation for List {
             role: lease.role,
             renewable: lease.renewable,
         };
-        let leases = granted.session().vault().leases().of(&granted.caller().subject);
+        let leases = granted.session().leases().of(&granted.caller().subject);
         Ok(ListOutput { leases: leases.into_iter().map(held).collect() })
     }
 }

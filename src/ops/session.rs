@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     names::shown,
     op::{Effect, Operation, Preview, Spec, Target, Toolset},
-    vault::sys::{self, InternalMounts, LookupSelf, RevokeSelf, Seal, SealStatus},
+    vault::sys::{self, InternalMounts, LookupSelf, Seal, SealStatus},
 };
 
 /// No arguments.
@@ -30,10 +30,10 @@ pub struct StatusOutput {
     user: Option<String>,
     /// Its policies.
     policies: Vec<String>,
-    /// When it ends (RFC 3339); absent when it does not.
+    /// When it ends (RFC 3339); absent when it does not, or the server renews it by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
-    /// Seconds left; absent when it does not end.
+    /// Seconds left; absent likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<u64>,
     /// Address of Vault.
@@ -93,7 +93,7 @@ impl Operation for Status {
             policies: Vec::new(),
             expires: None,
             seconds_left: None,
-            address: session.vault().address().to_owned(),
+            address: session.address().to_owned(),
             vault_version: Some(seal.version).filter(|version| !version.is_empty()),
             sealed: seal.sealed,
             can_write: capabilities
@@ -107,8 +107,10 @@ impl Operation for Status {
             output.policies = info.policies;
             output.policies.extend(info.identity_policies.unwrap_or_default());
             output.policies.dedup();
-            output.seconds_left = Some(info.ttl).filter(|_| info.expire_time.is_some());
-            output.expires = info.expire_time;
+            if !session.is_a_subjects() {
+                output.seconds_left = Some(info.ttl).filter(|_| info.expire_time.is_some());
+                output.expires = info.expire_time;
+            }
         }
         Ok(output)
     }
@@ -142,7 +144,16 @@ impl Operation for Login {
     }
 
     async fn run(_: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
-        let address = granted.session().vault().address();
+        if !granted.caller().front.is_on_this_machine() {
+            return Ok(LoginOutput {
+                instructions: vec![
+                    "Nobody logs in to Vault over this server: your own credential names you to it, and it has a Vault token.".into(),
+                    "Where Vault refuses a call, its message says what is missing; the operator of this server can give it.".into(),
+                    "Never paste a token or password into the conversation.".into(),
+                ],
+            });
+        }
+        let address = granted.session().address();
         Ok(LoginOutput {
             instructions: vec![
                 format!("In a terminal of your own: export VAULT_ADDR={address}"),
@@ -176,6 +187,7 @@ impl Operation for Logout {
         toolset: Toolset::Session,
         idempotent: false,
     };
+    const ENDS_TOKEN: bool = true;
     type Input = Nothing;
     type Output = LogoutOutput;
 
@@ -191,16 +203,21 @@ impl Operation for Logout {
     }
 
     async fn run(_: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
-        granted.session().write(&RevokeSelf, "\"update\"").await?;
-        granted.session().vault().tokens().forget();
-        Ok(LogoutOutput {
-            revoked: true,
-            clean_up: vec![
+        let session = granted.session();
+        session.end_token().await?;
+        let clean_up = if session.is_a_subjects() {
+            vec![
+                "It was a token of your own, made by this server; leases issued with it ended with it.".into(),
+                "The next call gets a new one. To end that, the operator removes your credential, or your policy in Vault.".into(),
+            ]
+        } else {
+            vec![
                 "Remove VAULT_TOKEN from the client's configuration and from your shell (unset VAULT_TOKEN)."
                     .into(),
                 "Remove ~/.vault-token if it held this token.".into(),
-            ],
-        })
+            ]
+        };
+        Ok(LogoutOutput { revoked: true, clean_up })
     }
 }
 

@@ -211,6 +211,9 @@ impl Operation for Otp {
             granted.session().write(&request, "\"create\", \"update\"").await.map_err(role_missing)?;
         let otp = envelope.data.ok_or(Error::VaultAnswer { fault: "a password without data" })?;
         let key = Zeroizing::new(otp.key);
+        // It ends with the token that it was issued to; its own lease would last for weeks.
+        let session = granted.session();
+        session.hold(&session.holder(), OTP_SECONDS).await;
         let path = match (file, &input.to) {
             (Some(file), Some(name)) => {
                 let content = render::entries(
@@ -231,6 +234,9 @@ impl Operation for Otp {
         })
     }
 }
+
+/// How long a one-time password is to be good for at least, in seconds.
+const OTP_SECONDS: u64 = 300;
 
 /// A public key in OpenSSH form, taken apart and put together again without its comment.
 struct PublicKey(String);

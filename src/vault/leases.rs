@@ -2,10 +2,11 @@
 //! business, and a lease that is not here is refused before anything is sent.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use super::child::{Child, Holder};
 use crate::names::Subject;
 
 /// One lease.
@@ -21,6 +22,8 @@ pub struct Lease {
     pub ends: Instant,
     /// True when it can be renewed.
     pub renewable: bool,
+    /// What it ends with.
+    pub holder: Holder,
 }
 
 /// The ledger.
@@ -57,6 +60,11 @@ impl Leases {
         if let Some(lease) = self.list().iter_mut().find(|lease| lease.id == id) {
             lease.ends = Instant::now() + Duration::from_secs(seconds);
         }
+    }
+
+    /// A subject's token is gone, and so is what hung on it.
+    pub(super) fn ended_with(&self, child: &Arc<Child>) {
+        self.list().retain(|lease| lease.holder.child().is_none_or(|holder| !Arc::ptr_eq(holder, child)));
     }
 
     /// It is gone.

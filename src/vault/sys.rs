@@ -47,9 +47,32 @@ pub struct TokenInfo {
 }
 
 /// `POST auth/token/renew-self`.
-#[derive(Endpoint)]
+#[derive(Endpoint, Serialize)]
 #[endpoint(path = "auth/token/renew-self", method = "POST", response = "serde_json::Value")]
-pub struct RenewSelf;
+pub struct RenewSelf {
+    /// Seconds from now, with their unit; what the token was made for if left out.
+    pub increment: Option<String>,
+}
+
+/// `POST auth/token/create`, and `auth/token/create/{role}`.
+#[derive(Endpoint, Serialize)]
+#[endpoint(path = "{self.path}", method = "POST", response = "serde_json::Value")]
+pub struct CreateToken {
+    /// One of the two.
+    #[endpoint(skip)]
+    pub path: String,
+    /// Policies besides `default`.
+    pub policies: Vec<String>,
+    /// Seconds with their unit.
+    pub ttl: String,
+    /// `service`: a batch token cannot be revoked.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What Vault's own audit log calls it.
+    pub display_name: String,
+    /// The same, for whoever looks the token up.
+    pub meta: BTreeMap<&'static str, String>,
+}
 
 /// `POST auth/token/revoke-self`.
 #[derive(Endpoint)]

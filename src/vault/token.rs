@@ -32,9 +32,12 @@ struct AppRoleLogin {
 /// The part of a login's answer that is kept.
 #[derive(Deserialize)]
 pub struct Auth {
-    client_token: String,
+    pub(super) client_token: String,
     #[serde(default)]
-    lease_duration: u64,
+    pub(super) lease_duration: u64,
+    /// All that it has, those of its identity among them.
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
 }
 
 enum Origin {
@@ -187,7 +190,7 @@ impl Tokens {
 
     /// One round: how long until the next, or nothing when the token does not end or is gone.
     async fn look_and_renew(&self, vault: &Arc<Vault>) -> Option<Duration> {
-        let session = vault.session();
+        let session = vault.own_session();
         let info = match session.read(&sys::LookupSelf).await {
             Ok(envelope) => envelope.data?,
             Err(Error::Forbidden { .. } | Error::TokenInvalid | Error::TokenMissing) => return None,
@@ -199,7 +202,7 @@ impl Tokens {
         }
         let ttl = Duration::from_secs(info.ttl);
         let renewed = match info.renewable {
-            true => session.write(&sys::RenewSelf, "\"update\"").await.ok(),
+            true => session.write(&sys::RenewSelf { increment: None }, "\"update\"").await.ok(),
             false => None,
         };
         let (left, put_off) = match renewed.and_then(|envelope| envelope.auth) {

@@ -35,6 +35,11 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::Forbidden { path: "secret/data/mcp/alice/myapp".into(), capabilities: "\"patch\"".into() },
         Error::TokenMissing,
         Error::TokenInvalid,
+        Error::ChildToken {
+            fault: "the server's own may not make one".into(),
+            line: "path \"auth/token/create\" { capabilities = [\"update\", \"sudo\"] }".into(),
+        },
+        Error::ChildTokenEnded,
         Error::VaultUnreachable { address: address(), fault: "the connection was refused".into() },
         Error::VaultTls { address: address(), fault: "the certificate is not trusted".into() },
         Error::VaultTimeout { seconds: 10 },

@@ -82,6 +82,11 @@ impl Http {
         self.server.home()
     }
 
+    /// The address alone, for threads, which cannot share the process.
+    pub(crate) fn door(&self) -> Door {
+        Door { url: self.url.clone() }
+    }
+
     /// The records of the audit log.
     pub(crate) fn records(&self) -> Vec<Value> {
         audit_records(self.home().audit_log())
@@ -124,6 +129,22 @@ impl Http {
     #[track_caller]
     pub(crate) fn delete(&self, agent: &Agent, path: &str) -> Reply {
         self.call(agent, "DELETE", path, None)
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    url: String,
+}
+
+impl Door {
+    /// A request of an agent.
+    #[track_caller]
+    pub(crate) fn call(&self, agent: &Agent, method: &str, path: &str, body: Option<Value>) -> Reply {
+        let body = body.map(|body| body.to_string());
+        let headers = [("X-API-Key", agent.key.as_str())];
+        http::http(method, &format!("{}{path}", self.url), &headers, body.as_deref())
     }
 }
 

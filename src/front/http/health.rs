@@ -162,6 +162,7 @@ impl Part {
 fn detail_of(error: &Error) -> &'static str {
     match error {
         Error::TokenMissing | Error::TokenInvalid => "Vault token unauthenticated",
+        Error::ChildToken { .. } => "Vault token may not make child tokens",
         Error::VaultSealed => "Vault sealed",
         Error::VaultStandby => "Vault standby",
         Error::VaultRateLimited { .. } => "Vault rate limited",
