@@ -321,7 +321,7 @@ fn what_is_leased_lasts_as_long_as_it_says_although_the_token_behind_it_is_short
     http.proxy.fail(On::target("/v1/database/creds/").times(1), Fault::Body(lease(3600)));
     assert_eq!(http.post(&agent, "/db/creds/app", json!({})).ok()["lease_duration"], 3600);
     let child = the_token(&http, 0);
-    assert_eq!(renewals().iter().map(token_of).collect::<Vec<_>>(), [child.clone()]);
+    assert_eq!(renewals().iter().map(token_of).collect::<Vec<_>>(), std::slice::from_ref(&child));
     let info = vault().put("auth/token/lookup", json!({"token": child})).ok();
     assert!(info["data"]["ttl"].as_u64().unwrap() > 3500, "{info}");
     // Where Vault does not let it last, the answer says how long the lease really does.
