@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::rig::{Agent, Http, assert_refused, keys_of};
 use crate::common::{
-    Answer, Era, Fault, On, Proxy, Server, Vault, assert_refused as assert_tool_refused, audit_records,
-    canary, proxy::Sent, vault, wait_until,
+    Answer, Era, Fault, On, PATIENCE, Proxy, Server, Vault, assert_refused as assert_tool_refused,
+    audit_records, canary, proxy::Sent, vault, wait_until,
 };
 
 /// `docs/policies/{name}.hcl`.
@@ -145,7 +145,10 @@ fn a_server_that_can_make_tokens_is_ready_and_one_whose_own_is_revoked_is_not() 
     assert_eq!(ready().ok()["vault"], json!({"ok": true, "detail": "ready"}));
     http.get(&agent, "/secrets").ok();
     revoke(&token_of(&made(&http)[0]));
-    let down = ready();
+    // What was found a moment ago is told again for a while.
+    let down = wait_until("a server that is not ready", PATIENCE, || {
+        Some(ready()).filter(|down| down.status != 200)
+    });
     assert_eq!((down.status, &down.body["vault"]["detail"]), (503, &json!("Vault token unauthenticated")));
     // The agent's own ended with the one that made it.
     assert_refused(&http.get(&agent, "/secrets"), 503, "token_invalid");
