@@ -84,6 +84,18 @@ pub fn shown(text: &str, max: usize) -> String {
     out
 }
 
+/// A key's name in a question. Blanks stand between the entries there, so a name that holds one is quoted: else it
+/// could look like two names, or like a sign and a name.
+#[must_use]
+pub fn shown_name(key: &str) -> String {
+    let text = shown(key, 64);
+    if text.chars().any(|c| c.is_whitespace() || c == '"') {
+        format!("\"{}\"", text.replace('"', "\\\""))
+    } else {
+        text
+    }
+}
+
 const SEGMENT_CHARACTERS: &str = "letters, digits, '.', '_' and '-'";
 
 fn is_segment_character(c: char) -> bool {
@@ -545,6 +557,19 @@ mod tests {
     fn what_a_human_sees_holds_no_hidden_character() {
         assert_eq!(shown("a\u{202e}b\n\u{1b}[2Jc", 80), "a\\u{202e}b\\n\\u{1b}[2Jc");
         assert_eq!(shown("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn a_key_with_a_blank_stands_in_quotes() {
+        for (key, text) in [
+            ("API_KEY", "API_KEY"),
+            ("a b", "\"a b\""),
+            ("a\u{3000}b", "\"a\u{3000}b\""),
+            ("a\"   + FAKE \"b", "\"a\\\"   + FAKE \\\"b\""),
+            ("a\\\" b", "\"a\\\\\\\" b\""),
+        ] {
+            assert_eq!(shown_name(key), text);
+        }
     }
 
     proptest! {

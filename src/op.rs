@@ -206,6 +206,8 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// The state the preview was made from; part of the ticket's digest. `None`: it could not be seen.
     pub version: Option<u64>,
+    /// The key whose value the human types along with the yes.
+    pub asks_for: Option<String>,
 }
 
 /// What a call does with files of this machine. One that does anything cannot be carried out by an approver, who
@@ -496,8 +498,8 @@ pub(crate) fn neutral(value: &mut Value) {
     }
 }
 
-/// Drops also what costs a model tokens and tells it nothing: `null` as an alternative of an optional argument,
-/// and defaults that are what one would think.
+/// Drops also what costs a model tokens and tells it nothing more: `null` as an alternative of an optional argument,
+/// defaults that are what one would think, and the encoding of a text, which its description names.
 fn tidy(value: &mut Value) {
     neutral(value);
     shorten(value);
@@ -506,6 +508,10 @@ fn tidy(value: &mut Value) {
 fn shorten(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            // Not an argument of that name.
+            if map.get("contentEncoding").is_some_and(Value::is_string) {
+                map.remove("contentEncoding");
+            }
             if let Some(Value::Array(types)) = map.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [only] = types.as_slice() {

@@ -62,6 +62,7 @@ pub(crate) const TABLE: &[Op] = &[
     #[cfg(feature = "kms")]
     Op::of::<kms::Verify>(),
     Op::of::<wrap::Wrap>(),
+    Op::of::<kv::Ask>(),
     Op::of::<session::Status>(),
     Op::of::<session::Login>(),
     Op::of::<session::Logout>(),

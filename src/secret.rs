@@ -165,16 +165,21 @@ pub fn is_mask(value: &Value) -> bool {
     }
 }
 
+/// True for a reference, and for a mask that is written out as JSON.
+#[must_use]
+pub fn text_is_mask(text: &str) -> bool {
+    text.starts_with(REFERENCE_SCHEME)
+        || (text.trim_start().starts_with('{')
+            && text.contains("\"masked\"")
+            && serde_json::from_str(text).is_ok_and(|inner: Value| is_mask(&inner)))
+}
+
 /// True when a mask stands anywhere in the value: in a list, in an object, or written out as JSON text.
 #[must_use]
 pub fn holds_mask(value: &Value) -> bool {
     is_mask(value)
         || match value {
-            Value::String(text) => {
-                text.trim_start().starts_with('{')
-                    && text.contains("\"masked\"")
-                    && serde_json::from_str(text).is_ok_and(|inner: Value| is_mask(&inner))
-            }
+            Value::String(text) => text_is_mask(text),
             Value::Array(items) => items.iter().any(holds_mask),
             Value::Object(map) => map.values().any(holds_mask),
             Value::Null | Value::Bool(_) | Value::Number(_) => false,

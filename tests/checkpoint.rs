@@ -25,3 +25,5 @@ mod scene;
 mod socket;
 #[path = "checkpoint/state.rs"]
 mod state;
+#[path = "checkpoint/typed.rs"]
+mod typed;

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-use super::Place;
+use super::{Place, SecretValue};
 
 /// The right to read the current state, for a preview.
 #[derive(Clone, Copy)]
@@ -80,6 +80,8 @@ pub struct Granted {
     /// What was observed for the preview the human agreed to; outer `None` when nobody was asked.
     pub(super) observed: Option<Option<u64>>,
     pub(super) reveal: bool,
+    /// What the human typed along with the yes.
+    pub(super) typed: Option<SecretValue>,
     pub(super) handled: Arc<Mutex<Vec<String>>>,
 }
 
@@ -146,6 +148,14 @@ impl Granted {
     #[must_use]
     pub fn cas(&self, given: Option<u64>) -> Option<u64> {
         given.or_else(|| self.observed.flatten())
+    }
+
+    /// The value that the human typed along with the yes.
+    ///
+    /// # Errors
+    /// `nobody_to_ask` where the call came in by a way on which nobody is asked.
+    pub fn typed_value(&self) -> Result<&SecretValue, Error> {
+        self.typed.as_ref().ok_or(Error::NobodyToAsk { why: "nobody is asked on this way in".into() })
     }
 
     /// Values as this call may answer them.

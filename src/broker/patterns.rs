@@ -29,6 +29,12 @@ pub fn found(value: &Value) -> Vec<&'static str> {
     PATTERNS.iter().zip(hit).filter(|(_, hit)| *hit).map(|((name, _), _)| *name).collect()
 }
 
+/// Names of the patterns in a text.
+#[must_use]
+pub fn found_in(text: &str) -> Vec<&'static str> {
+    SET.matches(text).into_iter().filter_map(|index| PATTERNS.get(index)).map(|(name, _)| *name).collect()
+}
+
 fn scan(value: &Value, hit: &mut [bool; 8]) {
     match value {
         Value::String(text) => {

@@ -20,6 +20,8 @@ use crate::{
     op::{Boxed, Preview},
 };
 
+use super::SecretValue;
+
 /// How long a question may wait.
 pub const LIFETIME: Duration = Duration::from_secs(120);
 /// How many questions of one subject may wait at once.
@@ -147,6 +149,8 @@ pub fn canonical_json(value: &Value, out: &mut Vec<u8>) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) version: Option<u64>,
+    /// A yes to it brings a value along.
+    asks_for_value: bool,
     digest: [u8; 32],
 }
 
@@ -166,9 +170,13 @@ impl Shown {
         for warning in &preview.warnings {
             part(warning.as_bytes());
         }
+        if let Some(key) = &preview.asks_for {
+            part(b"asks for");
+            part(key.as_bytes());
+        }
         let mut bytes = [0u8; 32];
         bytes.copy_from_slice(context.finish().as_ref());
-        Self { version: preview.version, digest: bytes }
+        Self { version: preview.version, asks_for_value: preview.asks_for.is_some(), digest: bytes }
     }
 }
 
@@ -181,6 +189,8 @@ pub enum Channel {
     Approver,
     /// `vault-mcp approve` with its own Vault login, which does the write.
     ApproverLogin,
+    /// A page of this server's own, on this machine, where a value is typed.
+    Page,
 }
 
 impl Channel {
@@ -191,6 +201,7 @@ impl Channel {
             Self::Client => "client",
             Self::Approver => "approver",
             Self::ApproverLogin => "approver_login",
+            Self::Page => "page",
         }
     }
 }
@@ -201,6 +212,37 @@ pub trait Delegate: Send + Sync {
     fn run(&self, op: &'static str, arguments: Value) -> Boxed<'_, Result<Value, Error>>;
 }
 
+/// What comes with a human's yes.
+pub enum Consent {
+    /// Nothing more: the call is carried out here.
+    Plain,
+    /// Somebody else carries it out.
+    Elsewhere(Arc<dyn Delegate>),
+    /// The value that the question asked for.
+    Value(SecretValue),
+}
+
+impl Consent {
+    /// How a yes from `vault-mcp approve` came.
+    #[must_use]
+    pub fn at_approver(&self) -> Channel {
+        if matches!(self, Self::Elsewhere(_)) { Channel::ApproverLogin } else { Channel::Approver }
+    }
+
+    /// A question that asks for a value gets one, here or where it is carried out; another question gets none.
+    fn fits(&self, asks_for_value: bool) -> Result<(), Error> {
+        match self {
+            Self::Plain if asks_for_value => {
+                Err(Error::TicketInvalid { fault: "no value came with the yes" })
+            }
+            Self::Value(_) if !asks_for_value => {
+                Err(Error::TicketInvalid { fault: "nobody asked for a value" })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The proof that a human said yes to one call. Only [`Tickets::redeem`] makes one, and the broker
 /// takes it by value.
 pub struct Approved {
@@ -208,7 +250,7 @@ pub struct Approved {
     pub(super) digest: CallDigest,
     pub(super) shown: Shown,
     pub(super) channel: Channel,
-    pub(super) delegate: Option<Arc<dyn Delegate>>,
+    pub(super) consent: Consent,
     pub(super) call_id: String,
 }
 
@@ -288,17 +330,20 @@ impl<C> Tickets<C> {
     /// Takes the ticket: whoever comes second finds nothing.
     ///
     /// # Errors
-    /// `ticket_invalid` for an unknown, used or expired ticket, or one of another subject.
+    /// `ticket_invalid` for an unknown, used or expired ticket, one of another subject, or a yes that lacks its value.
     pub(super) fn redeem(
         &self,
         id: &TicketId,
         subject: &Subject,
         channel: Channel,
-        delegate: Option<Arc<dyn Delegate>>,
+        consent: Consent,
     ) -> Result<(Approved, C), Error> {
         let mut table = self.table();
-        if table.waiting.get(id).is_some_and(|waiting| waiting.subject != *subject) {
-            return Err(Error::TicketInvalid { fault: "it belongs to another caller" });
+        if let Some(waiting) = table.waiting.get(id) {
+            if waiting.subject != *subject {
+                return Err(Error::TicketInvalid { fault: "it belongs to another caller" });
+            }
+            consent.fits(waiting.shown.asks_for_value)?;
         }
         let waiting = table
             .waiting
@@ -309,7 +354,7 @@ impl<C> Tickets<C> {
             digest: waiting.digest,
             shown: waiting.shown,
             channel,
-            delegate,
+            consent,
             call_id: waiting.call_id,
         };
         Ok((approved, waiting.call))
@@ -380,9 +425,27 @@ mod tests {
     fn a_ticket_is_good_once_and_for_its_subject_only() {
         let tickets = Tickets::<()>::default();
         let id = tickets.open(&subject("alice"), digest("a", &json!({})), shown(None), "c", ()).unwrap();
-        assert!(tickets.redeem(&id, &subject("bob"), Channel::Client, None).is_err());
-        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok());
-        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
+        assert!(tickets.redeem(&id, &subject("bob"), Channel::Client, Consent::Plain).is_err());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, Consent::Plain).is_ok());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, Consent::Plain).is_err());
+    }
+
+    #[test]
+    fn a_yes_without_the_value_that_was_asked_for_is_none_and_a_value_goes_nowhere_else() {
+        let tickets = Tickets::<()>::default();
+        let value = || {
+            let text = zeroize::Zeroizing::new("x".to_owned());
+            Consent::Value(SecretValue::parse(text, crate::config::DangerousPatterns::Warn).unwrap())
+        };
+        let alice = subject("alice");
+        let asking = Shown::of(&Preview { asks_for: Some("K".into()), ..Preview::default() });
+        let id = tickets.open(&alice, digest("a", &json!(1)), asking, "c", ()).unwrap();
+        assert!(tickets.redeem(&id, &alice, Channel::Client, Consent::Plain).is_err());
+        assert!(tickets.redeem(&id, &alice, Channel::Page, value()).is_ok());
+        assert!(tickets.redeem(&id, &alice, Channel::Page, value()).is_err());
+        let plain = tickets.open(&alice, digest("a", &json!(2)), shown(None), "c", ()).unwrap();
+        assert!(tickets.redeem(&plain, &alice, Channel::Page, value()).is_err());
+        assert!(tickets.redeem(&plain, &alice, Channel::Client, Consent::Plain).is_ok());
     }
 
     #[test]
@@ -393,7 +456,9 @@ mod tests {
             let threads: Vec<_> = (0..10)
                 .map(|_| {
                     scope.spawn(|| {
-                        usize::from(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_ok())
+                        usize::from(
+                            tickets.redeem(&id, &subject("alice"), Channel::Client, Consent::Plain).is_ok(),
+                        )
                     })
                 })
                 .collect();
@@ -425,7 +490,7 @@ mod tests {
             "declined"
         );
         assert!(tickets.open(&subject("alice"), digest("a", &json!(2)), shown(None), "c", ()).is_ok());
-        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, None).is_err());
+        assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, Consent::Plain).is_err());
     }
 
     #[test]
@@ -439,6 +504,7 @@ mod tests {
             Preview { detail: "x".into(), ..base.clone() },
             Preview { warnings: vec!["x".into()], ..base.clone() },
             Preview { changes: vec![key(Change::Added, "x")], ..base.clone() },
+            Preview { asks_for: Some("x".into()), ..base.clone() },
         ] {
             assert!(Shown::of(&base) != Shown::of(&other), "{other:?}");
         }

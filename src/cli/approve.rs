@@ -1,35 +1,41 @@
 //! `vault-mcp approve`: the human's terminal. It attaches to every running server of this user, shows each
 //! question, and takes a `yes` typed at the keyboard. With a Vault login of its own it carries the write
-//! out itself, so that the servers' tokens need not be able to.
+//! out itself, so that the servers' tokens need not be able to. Where a question asks for a value, the person types it
+//! here, unseen, after the `yes`.
+
+mod keyboard;
 
 use std::{
     collections::{HashMap, HashSet},
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixStream, unix::OwnedWriteHalf},
     sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use keyboard::{Keyboard, NoValue, Typed};
 
 use super::{broker, local_caller, runtime};
 use crate::{
-    broker::{Broker, Channel, Closed, LIFETIME, Outcome, Place, Question},
+    broker::{Broker, Channel, Closed, Consent, LIFETIME, Outcome, Place, Question, SecretValue, ValueFault},
     caller::{Caller, Front, Scope},
-    config::{Config, FromSetting, SecretText},
+    config::{Config, DangerousPatterns, FromSetting, SecretText},
     error::Error,
     front::approver::{
         socket_folder,
-        wire::{Answer, Ask, FromApprover, Hello, ToApprover, line},
+        wire::{self, Answer, Ask, FromApprover, Hello, ToApprover, line},
     },
     handover::Roots,
-    names::{Subject, is_invisible, shown},
+    names::{Subject, is_invisible, shown, shown_name},
     op::{self, Op},
 };
 
@@ -52,6 +58,8 @@ struct Open {
     until: Instant,
     /// The same call in this process's own pipeline, when it carries it out itself.
     own: Option<(Question, Caller, &'static Op)>,
+    /// What was typed for it, when it is carried out here.
+    value: Option<SecretValue>,
 }
 
 enum Heard {
@@ -59,9 +67,7 @@ enum Heard {
     From(u32, ToApprover),
     Refused(PathBuf, String),
     Gone(u32),
-    /// A line, and when it was read.
-    Typed(String, Instant),
-    Eof,
+    Typed(Typed),
     Tick,
 }
 
@@ -94,8 +100,10 @@ struct Session {
     /// What runs at a server's word: ticket → the call.
     going: HashMap<String, Open>,
     once: bool,
-    /// Since when the first of the queue is on the screen.
+    /// Since when the first of the queue is on the screen, or its value is waited for.
     shown: Option<Instant>,
+    /// The first of the queue has its yes, and its value is being typed.
+    entering: bool,
     keyboard: Arc<Keyboard>,
 }
 
@@ -119,6 +127,7 @@ impl Session {
             going: HashMap::new(),
             once,
             shown: None,
+            entering: false,
             keyboard: Arc::default(),
         };
         let (sender, mut heard) = mpsc::unbounded_channel();
@@ -129,7 +138,13 @@ impl Session {
         say("Waiting for questions, also of servers that start later. Ctrl-C leaves.");
         tokio::spawn(find_servers(sender.clone(), session.broker.is_some()));
         let (typed, keyboard) = (sender.clone(), session.keyboard.clone());
-        std::thread::spawn(move || keyboard.read(&typed));
+        std::thread::spawn(move || keyboard.read(|what| typed.send(Heard::Typed(what)).is_ok()));
+        let (ended, asked_to) = (CancellationToken::new(), sender.clone());
+        tokio::spawn(super::serve::on_signal(ended.clone()));
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            let _ = asked_to.send(Heard::Typed(Typed::End));
+        });
         let ticks = sender.clone();
         tokio::spawn(async move {
             loop {
@@ -144,6 +159,7 @@ impl Session {
                 break;
             }
         }
+        session.keyboard.show();
         Ok(ExitCode::SUCCESS)
     }
 
@@ -173,8 +189,9 @@ impl Session {
                 }
             }
             Heard::From(pid, message) => return self.message(pid, message).await,
-            Heard::Typed(text, when) => return self.typed(&text, when).await,
-            Heard::Eof => return false,
+            Heard::Typed(Typed::Line(text, when)) => return self.typed(&text, when).await,
+            Heard::Typed(Typed::Value(value, when)) => return self.value(value, when).await,
+            Heard::Typed(Typed::End) => return false,
             Heard::Tick => {
                 let now = Instant::now();
                 self.drop_questions(|open| open.until <= now);
@@ -188,7 +205,7 @@ impl Session {
         match message {
             ToApprover::Ask(ask) => {
                 let until = Instant::now() + Duration::from_secs(ask.seconds).min(LIFETIME);
-                let mut open = Open { server: pid, ask, until, own: None };
+                let mut open = Open { server: pid, ask, until, own: None, value: None };
                 match self.prepare(&mut open).await {
                     Ok(()) => self.queue.push(open),
                     Err(error) => {
@@ -200,7 +217,11 @@ impl Session {
                         ));
                         self.send(
                             pid,
-                            &FromApprover::Answer { ticket: open.ask.ticket, answer: Answer::Other },
+                            &FromApprover::Answer {
+                                ticket: open.ask.ticket,
+                                answer: Answer::Other,
+                                value: None,
+                            },
                         )
                         .await;
                     }
@@ -281,16 +302,26 @@ impl Session {
         }
         if shown_gone {
             self.shown = None;
+            if std::mem::take(&mut self.entering) {
+                self.keyboard.show();
+            }
             say("\nThis question is no longer open. What you type now does nothing.");
         }
     }
 
     fn prompt_again(&self) {
-        if let Some(open) = self.queue.first().filter(|_| self.shown.is_some()) {
-            prompt(match open.own {
-                Some(_) => "Type yes to do it with your Vault login, no to decline: ",
-                None => "Type yes to allow it, no to decline: ",
-            });
+        let Some(open) = self.queue.first().filter(|_| self.shown.is_some()) else { return };
+        match (&open.ask.wanted, &open.own) {
+            (Some(wanted), _) if self.entering => prompt(&format!(
+                "Value of {} (not shown as you type; Enter alone gives up): ",
+                shown_name(&wanted.key)
+            )),
+            (Some(_), Some(_)) => {
+                prompt("Type yes to enter the value and store it with your Vault login, no to decline: ");
+            }
+            (Some(_), None) => prompt("Type yes to enter the value, no to decline: "),
+            (None, Some(_)) => prompt("Type yes to do it with your Vault login, no to decline: "),
+            (None, None) => prompt("Type yes to allow it, no to decline: "),
         }
     }
 
@@ -332,28 +363,73 @@ impl Session {
         if self.shown.is_none_or(|since| when < since) || self.queue.is_empty() {
             return true;
         }
-        let open = self.queue.remove(0);
-        self.shown = None;
-        let (server, ticket) = (open.server, open.ask.ticket.clone());
-        let answer = match text {
-            "yes" => Answer::Yes { execute: open.own.is_some() },
-            "no" => Answer::No,
-            _ => Answer::Other,
+        match text {
+            "yes" if self.queue.first().is_some_and(|open| open.ask.wanted.is_some()) => self.enter().await,
+            "yes" => self.answer(Answer::Yes { execute: false }, None).await,
+            "no" => self.answer(Answer::No, None).await,
+            _ => self.answer(Answer::Other, None).await,
+        }
+    }
+
+    /// The yes is there; now the value.
+    async fn enter(&mut self) -> bool {
+        let Some(since) = self.keyboard.hide() else {
+            say("This terminal cannot hide what is typed, so no value is taken here.");
+            return self.answer(Answer::Other, None).await;
         };
+        (self.shown, self.entering) = (Some(since), true);
+        self.prompt_again();
+        true
+    }
+
+    async fn value(&mut self, typed: Result<Zeroizing<String>, NoValue>, when: Instant) -> bool {
+        if !self.entering || self.shown.is_none_or(|since| when < since) {
+            return true;
+        }
+        let Some(wanted) = self.queue.first().and_then(|open| open.ask.wanted.as_ref()) else { return true };
+        let blocked_here = self
+            .broker
+            .as_ref()
+            .is_some_and(|own| *own.config().dangerous_patterns == DangerousPatterns::Block);
+        let dangerous = if blocked_here { DangerousPatterns::Block } else { wanted.dangerous() };
+        // The terminal did not show the Enter.
+        say("");
+        let fault = match typed.map(|text| SecretValue::parse(text, dangerous)) {
+            Ok(Ok(value)) => {
+                say(&format!("Taken ({} characters).", value.length_class()));
+                return self.answer(Answer::Yes { execute: false }, Some(value)).await;
+            }
+            Ok(Err(ValueFault::Empty)) => return self.answer(Answer::Other, None).await,
+            Ok(Err(fault)) => fault.to_string(),
+            Err(fault) => fault.as_str().to_owned(),
+        };
+        say(&fault);
+        self.enter().await
+    }
+
+    /// Answers the question on the screen. Who carries a yes out is decided here.
+    async fn answer(&mut self, answer: Answer, value: Option<SecretValue>) -> bool {
+        let mut open = self.queue.remove(0);
+        (self.shown, self.entering) = (None, false);
+        let (server, ticket) = (open.server, open.ask.ticket.clone());
         let (executes, yes) = (open.own.is_some(), matches!(answer, Answer::Yes { .. }));
+        let no = matches!(answer, Answer::No);
+        let answer = if yes { Answer::Yes { execute: executes } } else { answer };
+        let mut sent = None;
         if !yes {
-            let no = matches!(answer, Answer::No);
             self.close_own(&open, if no { Closed::Declined } else { Closed::NotConfirmed });
-        }
-        if yes && executes {
+        } else if executes {
+            open.value = value;
             self.going.insert(ticket.clone(), open);
+        } else {
+            sent = value.map(|value| wire::Typed(Zeroizing::new(value.expose().to_owned())));
         }
-        self.send(server, &FromApprover::Answer { ticket, answer }).await;
-        say(match (yes, text) {
+        self.send(server, &FromApprover::Answer { ticket, answer, value: sent }).await;
+        say(match (yes, no) {
             (true, _) if executes => "Allowed.",
             (true, _) => "Allowed. The server does it now.",
-            (false, "no") => "Declined. Nothing is done, and the same call is refused for two minutes.",
-            (false, _) => "That was not yes. Nothing is done; the caller may ask again.",
+            (false, true) => "Declined. Nothing is done, and the same call is refused for two minutes.",
+            (false, false) => "That was not yes. Nothing is done; the caller may ask again.",
         });
         if self.once && !(yes && executes) {
             return false;
@@ -375,7 +451,8 @@ impl Session {
         else {
             return failed(Error::Internal { what: "nothing to carry out" });
         };
-        let outcome = match broker.approve(op, &caller, &question.ticket, Channel::ApproverLogin, None) {
+        let consent = open.value.map_or(Consent::Plain, Consent::Value);
+        let outcome = match broker.approve(op, &caller, &question.ticket, Channel::ApproverLogin, consent) {
             Ok(approved) => broker.call(op, arguments, &caller, Some(approved)).await,
             Err(error) => Err(error),
         };
@@ -439,58 +516,6 @@ async fn login_shown(broker: &Arc<Broker>) -> String {
 /// A question's text, whoever wrote it: lines stay lines, and nothing else can move the cursor.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c != '\n' && is_invisible(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// The keyboard. What was typed before a question came must not answer it, whether the terminal still holds
-/// it or this program has read it already; the lock makes the two the only cases.
-#[derive(Default)]
-struct Keyboard(Mutex<()>);
-
-impl Keyboard {
-    /// Forgets what was typed so far. Lines read from now on carry a later moment than the one given.
-    fn start_afresh(&self) -> Instant {
-        let _reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
-        Instant::now()
-    }
-
-    fn read(&self, sender: &mpsc::UnboundedSender<Heard>) {
-        let stdin = std::io::stdin();
-        let at_once = Timespec::default();
-        let ready = |timeout| {
-            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-            match poll(&mut fds, timeout) {
-                Ok(count) => count > 0,
-                // What cannot be waited for is read, and its own fault is seen there.
-                Err(error) => error != rustix::io::Errno::INTR,
-            }
-        };
-        let mut text = String::new();
-        loop {
-            // A terminal is ready when a whole line is there.
-            if !ready(None) {
-                continue;
-            }
-            let heard = {
-                let _reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if !ready(Some(&at_once)) {
-                    continue;
-                }
-                text.clear();
-                match stdin.read_line(&mut text) {
-                    Ok(0) | Err(_) => Heard::Eof,
-                    Ok(_) => {
-                        let typed = text.strip_suffix('\n').unwrap_or(&text);
-                        Heard::Typed(typed.to_owned(), Instant::now())
-                    }
-                }
-            };
-            let last = matches!(heard, Heard::Eof);
-            if sender.send(heard).is_err() || last {
-                return;
-            }
-        }
-    }
 }
 
 /// Looks for servers' sockets twice a second, and attaches to each once.

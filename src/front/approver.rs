@@ -24,23 +24,24 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
 
 use crate::{
-    broker::{Broker, Closed, Delegate, Question, TicketId},
+    broker::{Broker, Closed, Consent, Delegate, Question, SecretValue, TicketId},
     caller::Caller,
+    config::DangerousPatterns,
     error::Error,
     op::Boxed,
 };
-use wire::{FromApprover, MAX_LINE, ToApprover};
+use wire::{FromApprover, Lines, ToApprover};
 
 /// What an approver said.
 pub enum Decision {
-    /// Yes; with who carries it out, if not this server.
-    Yes(Option<Arc<dyn Delegate>>),
+    /// Yes, and what comes with it.
+    Yes(Consent),
     /// No yes, and why.
     Closed(Closed),
 }
@@ -179,6 +180,10 @@ impl Hub {
                 seconds: question.seconds,
                 // Only an approver that carries the call out itself needs to know it whole.
                 arguments: (attached.login && question.can_be_delegated).then(|| arguments.clone()),
+                wanted: question
+                    .asks_for
+                    .clone()
+                    .map(|key| wire::Wanted { key, block: self.dangerous() == DangerousPatterns::Block }),
             });
             if attached.lines.send(ask).is_err() {
                 return Decision::Closed(GONE);
@@ -186,6 +191,10 @@ impl Hub {
             state.decisions.insert(question.ticket.clone(), sender);
         }
         receiver.await.unwrap_or(Decision::Closed(GONE))
+    }
+
+    fn dangerous(&self) -> DangerousPatterns {
+        *self.broker.config().dangerous_patterns
     }
 
     /// Takes a question back: it timed out or was cancelled.
@@ -207,7 +216,7 @@ impl Hub {
             Err(_) => Some("the system does not say who is calling"),
         };
         let (read, mut write) = stream.into_split();
-        let mut read = BufReader::new(read);
+        let mut read = Lines::new(read);
         if let Some(why) = refusal {
             let _ = write.write_all(&wire::line(&ToApprover::Refused { why: why.to_owned() })).await;
             return;
@@ -270,18 +279,25 @@ impl Hub {
 
     fn heard(self: &Arc<Self>, message: FromApprover, login: bool) {
         match message {
-            FromApprover::Answer { ticket, answer } => {
+            FromApprover::Answer { ticket, answer, value } => {
                 let ticket = TicketId::from(ticket);
                 let Some(sender) = self.state().decisions.remove(&ticket) else { return };
                 let decision = match answer {
                     wire::Answer::Yes { execute } if login && execute => {
-                        Decision::Yes(Some(Arc::new(Remote {
+                        Decision::Yes(Consent::Elsewhere(Arc::new(Remote {
                             hub: self.clone(),
                             ticket,
                             ran: AtomicBool::new(false),
                         })))
                     }
-                    wire::Answer::Yes { .. } => Decision::Yes(None),
+                    wire::Answer::Yes { .. } => match value {
+                        None => Decision::Yes(Consent::Plain),
+                        // The terminal has looked at it as well, and said what was wrong.
+                        Some(wire::Typed(text)) => match SecretValue::parse(text, self.dangerous()) {
+                            Ok(value) => Decision::Yes(Consent::Value(value)),
+                            Err(_) => Decision::Closed(Closed::NotConfirmed),
+                        },
+                    },
                     wire::Answer::No => Decision::Closed(Closed::Declined),
                     wire::Answer::Other => Decision::Closed(Closed::NotConfirmed),
                 };
@@ -320,11 +336,8 @@ impl Hub {
 
 const GONE: Closed = Closed::NobodyToAsk("the approver's terminal went away");
 
-async fn next<R: tokio::io::AsyncRead + Unpin>(read: &mut BufReader<R>) -> Option<FromApprover> {
-    let mut line = Vec::new();
-    let mut limited = tokio::io::AsyncReadExt::take(read, MAX_LINE);
-    limited.read_until(b'\n', &mut line).await.ok()?;
-    serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
+async fn next<R: tokio::io::AsyncRead + Unpin>(read: &mut Lines<R>) -> Option<FromApprover> {
+    serde_json::from_slice(&read.next().await?).ok()
 }
 
 /// The approver's own process, which carries the call out with its own token.

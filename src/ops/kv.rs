@@ -1,10 +1,12 @@
 //! KV secrets by path: list, read, compare, and the changes. Values come back masked unless the grant
 //! says otherwise; nothing here decides that.
 
+mod ask;
 mod change;
 pub(crate) mod generate;
 pub(crate) mod read;
 
+pub use ask::Ask;
 pub use change::{Delete, Destroy, Patch, Rollback, Undelete, Write};
 pub use generate::Generate;
 pub use read::{Compare, Diff, List, Metadata, Read};
@@ -199,6 +201,7 @@ pub(crate) fn preview_merge(current: &Current, data: &Map<String, Value>) -> Pre
         changes,
         version,
         warnings: warnings.into_iter().collect(),
+        ..Preview::default()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A token that may look at this subject's secrets and change none.
-fn reader(vault: &Vault, subject: &str) -> String {
+pub(crate) fn reader(vault: &Vault, subject: &str) -> String {
     let rule = |part: &str| {
         let may = r#"["read", "list"]"#;
         format!(

@@ -34,6 +34,7 @@ CALLS = {
     "vault_scan_compose": ({"service": "app", "file_path": "compose.yaml"}, None),
     "vault_generate_example": ({"service": "app", "file_path": "sample.env"}, None),
     "secret_wrap": ({"path": "app"}, "nobody_to_ask"),
+    "secret_ask": ({"path": "app", "key": "k"}, "nobody_to_ask"),
     "transit_encrypt": ({"key": "inspected", "plaintext": "aGk="}, None),
     "transit_decrypt": ({"key": "inspected", "ciphertext": "vault:v1:AAAA"}, "vault_rejected"),
     "transit_sign": ({"key": "signs", "input": "aGk="}, None),

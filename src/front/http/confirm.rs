@@ -135,9 +135,8 @@ async fn decide(
         () = tokio::time::sleep(Duration::from_secs(question.seconds)) => Decision::Closed(Closed::TimedOut),
     };
     match decision {
-        Decision::Yes(delegate) => {
-            let channel = if delegate.is_some() { Channel::ApproverLogin } else { Channel::Approver };
-            app.broker.approve(op, caller, &question.ticket, channel, delegate)
+        Decision::Yes(consent) => {
+            app.broker.approve(op, caller, &question.ticket, consent.at_approver(), consent)
         }
         Decision::Closed(closed) => {
             hub.withdraw(&question.ticket);

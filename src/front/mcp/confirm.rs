@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::handler::{Dialog, McpServer};
 use crate::{
-    broker::{Approved, CallDigest, Channel, Closed, Question, TicketId},
+    broker::{Approved, CallDigest, Channel, Closed, Consent, Question, TicketId},
     caller::Caller,
     config::{Approval, Config},
     error::Error,
@@ -113,10 +113,9 @@ pub(super) async fn ask(
         };
         let channel = if hub.has_login() { Channel::ApproverLogin } else { Channel::Approver };
         return match decision {
-            Decision::Yes(delegate) => {
-                let channel = if delegate.is_some() { Channel::ApproverLogin } else { Channel::Approver };
-                broker.approve(op, caller, &question.ticket, channel, delegate).map(Asked::Approved)
-            }
+            Decision::Yes(consent) => broker
+                .approve(op, caller, &question.ticket, consent.at_approver(), consent)
+                .map(Asked::Approved),
             Decision::Closed(closed) => {
                 hub.withdraw(&question.ticket);
                 Err(close(closed, channel))
@@ -133,6 +132,13 @@ pub(super) async fn ask(
         return Err(close(
             Closed::NobodyToAsk("the approver with its own login is no longer attached"),
             Channel::Approver,
+        ));
+    }
+    if question.asks_for.is_some() {
+        // The client's own form would show the value to the client, and the client keeps what it sees.
+        return Err(close(
+            Closed::NobodyToAsk("a value is typed at the approver, and none is attached"),
+            Channel::Client,
         ));
     }
     if !shows_forms(server, context) {
@@ -165,7 +171,9 @@ pub(super) async fn ask(
     }
     match elicit(server, context, params, question.seconds).await {
         Ok(result) => match verdict(&result) {
-            None => broker.approve(op, caller, &question.ticket, Channel::Client, None).map(Asked::Approved),
+            None => broker
+                .approve(op, caller, &question.ticket, Channel::Client, Consent::Plain)
+                .map(Asked::Approved),
             Some(closed) => Err(close(closed, Channel::Client)),
         },
         Err(closed) => Err(close(closed, Channel::Client)),
@@ -234,7 +242,7 @@ pub(super) fn answered(
         None => Some(Closed::Cancelled),
     };
     match closed {
-        None => broker.approve(op, caller, &ticket, Channel::Client, None),
+        None => broker.approve(op, caller, &ticket, Channel::Client, Consent::Plain),
         Some(closed) => Err(broker.close(caller, &ticket, closed, Channel::Client)),
     }
 }

@@ -127,6 +127,7 @@ impl Operation for Inject {
             changes: plan.changes,
             warnings,
             version: secret.version,
+            ..Preview::default()
         })
     }
 

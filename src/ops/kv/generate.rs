@@ -33,7 +33,7 @@ pub struct GenerateInput {
     path: SecretPath,
     /// Key that takes the value; other keys keep theirs.
     key: KeyName,
-    /// Characters, 8 to 1024; 32 if left out.
+    /// Characters; 32 if left out.
     length: Option<Length>,
     /// Which characters; alphanumeric if left out.
     charset: Option<Charset>,

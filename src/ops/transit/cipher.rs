@@ -66,7 +66,7 @@ pub struct EncryptInput {
     key: EngineName,
     /// Bytes to encrypt, as base64.
     plaintext: Option<Base64>,
-    /// Context, for a derived key.
+    /// Context (base64), for a derived key.
     context: Option<Base64>,
     /// Key version; the newest if left out.
     key_version: Option<KeyVersion>,
@@ -146,7 +146,7 @@ pub struct RewrapInput {
     key: EngineName,
     /// Ciphertext of an older version of the key.
     ciphertext: Option<VaultText>,
-    /// Context, for a derived key.
+    /// Context (base64), for a derived key.
     context: Option<Base64>,
     /// Up to 1000 items instead.
     #[schemars(length(min = 1, max = 1000))]
@@ -232,7 +232,7 @@ pub struct DecryptInput {
     key: EngineName,
     /// Ciphertext, as Vault gave it.
     ciphertext: Option<VaultText>,
-    /// Context, for a derived key.
+    /// Context (base64), for a derived key.
     context: Option<Base64>,
     /// Up to 1000 items instead.
     #[schemars(length(min = 1, max = 1000))]

@@ -118,7 +118,7 @@ pub struct Random;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomInput {
-    /// How many bytes, 1 to 65536; 32 if left out.
+    /// How many bytes; 32 if left out.
     bytes: Option<Bytes>,
     /// base64 (if left out) or hex.
     format: Option<Format>,

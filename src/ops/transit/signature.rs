@@ -131,7 +131,7 @@ pub struct SignInput {
     /// input is a digest already.
     #[serde(default)]
     prehashed: bool,
-    /// Context, for a derived key.
+    /// Context (base64), for a derived key.
     context: Option<Base64>,
     /// Key version; the newest if left out.
     key_version: Option<KeyVersion>,
@@ -216,7 +216,7 @@ pub struct VerifyInput {
     /// input is a digest already.
     #[serde(default)]
     prehashed: bool,
-    /// Context, for a derived key.
+    /// Context (base64), for a derived key.
     context: Option<Base64>,
 }
 
