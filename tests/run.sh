@@ -8,6 +8,7 @@
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
 #   hvac        KV and transit shared with hvac, the Vault client for Python
+#   http        --http behind nginx with client certificates, and with an OIDC issuer that rotates its keys
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -78,13 +79,13 @@ python_with() {
   printf '%s\n' "$folder/bin/python"
 }
 
-# Prints the folder of the npm programs that tests/clients/package.json pins.
+# Prints the folder of the npm programs that a package.json pins: that of tests/clients by default.
 npm_programs() {
-  local folder
-  folder=$cache/npm-$(key tests/clients/package.json)
+  local folder wanted=${1:-tests/clients/package.json}
+  folder=$cache/npm-$(key "$wanted")
   if ! [ -e "$folder/whole" ]; then
     rm -rf "$folder"
-    mkdir -p "$folder" && cp tests/clients/package.json "$folder/" &&
+    mkdir -p "$folder" && cp "$wanted" "$folder/package.json" &&
       npm install --prefix "$folder" --silent --no-audit --no-fund --no-package-lock </dev/null >&2 &&
       touch "$folder/whole" || return 1
   fi
@@ -295,6 +296,28 @@ stage_hvac() {
   fi
 }
 
+stage_http() {
+  debian nginx=nginx-light openssl=openssl
+  python_ready || return
+  local python programs tests=()
+  if command -v nginx >/dev/null; then
+    tests+=(tests/http_clients/test_nginx_mtls.py)
+  else
+    leave_out "client certificates through nginx" "apt-get cannot install it"
+  fi
+  if programs=$(npm_programs tests/http_clients/package.json); then
+    tests+=(tests/http_clients/test_oidc.py)
+  else
+    leave_out "an OIDC issuer" "npm cannot install oidc-provider"
+  fi
+  [ "${#tests[@]}" -gt 0 ] || return
+  if python=$(python_with tests/http_clients/requirements.txt); then
+    VAULT_MCP_NODE_MODULES=${programs%/.bin} pytest_run http "$python" "${tests[@]}"
+  else
+    leave_out "the clients of --http" "pip cannot install what they need"
+  fi
+}
+
 stage_install() {
   if ! build_release; then
     broke "release build"
@@ -313,9 +336,9 @@ stage_install() {
 
 # ---- all together ----------------------------------------------------------------------------------------
 
-known="checks rust vault python inspector claude files hvac install"
+known="checks rust vault python inspector claude files hvac http install"
 stages=("$@")
-[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude files hvac install)
+[ "${#stages[@]}" -gt 0 ] || stages=(rust vault python inspector claude files hvac http install)
 for stage in "${stages[@]}"; do
   case " $known " in
     *" $stage "*) ;;
@@ -326,7 +349,7 @@ for stage in "${stages[@]}"; do
   esac
 done
 real_vault=
-case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '* | *' hvac '*) vault_begin ;; esac
+case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '* | *' hvac '* | *' http '*) vault_begin ;; esac
 
 for stage in "${stages[@]}"; do
   say "$stage"
