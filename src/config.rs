@@ -26,7 +26,12 @@ pub enum Source {
     /// The environment variable of this name.
     Environment(String),
     /// The file that a `NAME_FILE` variable names.
-    SecretFile(String),
+    SecretFile {
+        /// The variable.
+        variable: String,
+        /// The file, whatever the working folder will be.
+        path: PathBuf,
+    },
     /// The configuration file.
     File(PathBuf),
 }
@@ -37,7 +42,7 @@ impl fmt::Display for Source {
             Self::Default => f.write_str("default"),
             Self::Argument => f.write_str("argument"),
             Self::Environment(name) => write!(f, "environment {name}"),
-            Self::SecretFile(name) => write!(f, "file named by {name}"),
+            Self::SecretFile { variable, .. } => write!(f, "file named by {variable}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -584,7 +589,7 @@ settings! {
     vault_addr: Address = "VAULT_ADDR" Some("http://localhost:8200"), false;
     /// Namespace, sent with every request.
     vault_namespace: Option<String> = "VAULT_NAMESPACE" None, false;
-    /// Token of the session; else the file ~/.vault-token, as Vault's own CLI keeps it.
+    /// Token of the session; else the file ~/.vault-token, as Vault's own CLI keeps it. A file is read again when Vault no longer accepts the token.
     vault_token: Option<SecretText> = "VAULT_TOKEN" None, true;
     /// AppRole login in place of a token: the role's id.
     vault_role_id: Option<String> = "VAULT_ROLE_ID" None, false;
@@ -805,7 +810,9 @@ impl Layers {
                         ),
                     )
                 })?;
-                return Ok(Some((Zeroizing::new(text.trim_end().to_owned()), Source::SecretFile(from_file))));
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+                let source = Source::SecretFile { variable: from_file, path };
+                return Ok(Some((Zeroizing::new(text.trim_end().to_owned()), source)));
             }
         }
         let entry = self.file.as_ref().and_then(|(path, entries)| Some((entries.get(row.name)?, path)));

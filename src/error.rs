@@ -188,7 +188,7 @@ pub enum Error {
     TokenMissing,
     /// The token is no longer accepted.
     #[error(
-        "Vault does not accept the token: it expired or was revoked. Log in again and give the server the new VAULT_TOKEN."
+        "Vault does not accept the token: it expired or was revoked. Log in again: a server that reads its token from a file takes the new one from there, one that was given VAULT_TOKEN must be given the new one."
     )]
     TokenInvalid,
     /// No token of the caller's own is to be had.

@@ -1,7 +1,9 @@
 //! The session's token: where it comes from, how it is renewed, and when it ends.
 //!
-//! Sources in order: `VAULT_TOKEN`, AppRole, the file `~/.vault-token`. Nothing is looked up before the
-//! first call; after the first answer a task looks the token up and renews it before it ends.
+//! Sources in order: `VAULT_TOKEN` or the file that `VAULT_TOKEN_FILE` names, AppRole, the file
+//! `~/.vault-token`. A file is read again when Vault no longer accepts what it held: a login or Vault Agent
+//! may have put another token there. Nothing is looked up before the first call; after the first answer a
+//! task looks the token up and renews it before it ends.
 
 use std::{
     path::PathBuf,
@@ -14,10 +16,11 @@ use rustify::Endpoint;
 use rustify_derive::Endpoint;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
+use zeroize::Zeroizing;
 
 use super::{Transport, Vault, http::Outgoing, sys};
 use crate::{
-    config::{Config, FromSetting, SecretText},
+    config::{Config, FromSetting, SecretText, Source},
     error::Error,
 };
 
@@ -42,9 +45,41 @@ pub struct Auth {
 
 enum Origin {
     Given,
-    File(PathBuf),
+    File(TokenFile),
     AppRole { role_id: String, secret_id: SecretText },
     None,
+}
+
+/// A file that others keep a token in.
+struct TokenFile {
+    path: PathBuf,
+    /// The setting that names it; none for the one in the home folder.
+    variable: Option<String>,
+}
+
+impl TokenFile {
+    fn read(&self) -> Result<SecretText, Error> {
+        let missing = |what: String| match &self.variable {
+            Some(variable) => Error::config(
+                variable,
+                format!(
+                    "{what}. It was read again because Vault no longer accepts the token from it; whoever keeps the file must put a new one there."
+                ),
+            ),
+            None => Error::TokenMissing,
+        };
+        let unreadable =
+            |error: std::io::Error| missing(format!("the file cannot be read ({})", error.kind()));
+        // A pipe would keep the reader waiting.
+        if !std::fs::metadata(&self.path).map_err(unreadable)?.is_file() {
+            return Err(missing("it no longer names a file".to_owned()));
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(&self.path).map_err(unreadable)?);
+        SecretText::parse(text.trim())
+            .ok()
+            .filter(|token| !token.expose().is_empty())
+            .ok_or_else(|| missing("the file holds no token".to_owned()))
+    }
 }
 
 #[derive(Default)]
@@ -69,14 +104,21 @@ impl Tokens {
     /// From the settings.
     ///
     /// # Errors
-    /// None today; the files are read at the first use.
+    /// None today; the file in the home folder is read at the first use.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let (origin, token) = if let Some(token) = &*config.vault_token {
-            (Origin::Given, Some(token.clone()))
+            let origin = match &config.vault_token.source {
+                // What came through a pipe cannot be had again.
+                Source::SecretFile { variable, path } if path.is_file() => {
+                    Origin::File(TokenFile { path: path.clone(), variable: Some(variable.clone()) })
+                }
+                _ => Origin::Given,
+            };
+            (origin, Some(token.clone()))
         } else if let (Some(role_id), Some(secret_id)) = (&*config.vault_role_id, &*config.vault_secret_id) {
             (Origin::AppRole { role_id: role_id.clone(), secret_id: secret_id.clone() }, None)
         } else if let Some(base) = directories::BaseDirs::new() {
-            (Origin::File(base.home_dir().join(".vault-token")), None)
+            (Origin::File(TokenFile { path: base.home_dir().join(".vault-token"), variable: None }), None)
         } else {
             (Origin::None, None)
         };
@@ -106,13 +148,7 @@ impl Tokens {
         }
         let token = match &self.origin {
             Origin::AppRole { role_id, secret_id } => approle(transport, role_id, secret_id).await?,
-            Origin::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|_| Error::TokenMissing)?;
-                SecretText::parse(text.trim())
-                    .ok()
-                    .filter(|token| !token.expose().is_empty())
-                    .ok_or(Error::TokenMissing)?
-            }
+            Origin::File(file) => file.read()?,
             Origin::Given => return Err(Error::TokenInvalid),
             Origin::None => return Err(Error::TokenMissing),
         };
@@ -155,11 +191,18 @@ impl Tokens {
         self.unwatch();
     }
 
-    /// Seconds left, where known and few.
+    /// Seconds left, where known and few, and no other token lies ready.
     #[must_use]
     pub fn ends_soon(&self) -> Option<u64> {
-        let left = self.state().ends?.saturating_duration_since(Instant::now());
-        (left < SAY_SO).then_some(left.as_secs())
+        let (left, token) = {
+            let state = self.state();
+            (state.ends?.saturating_duration_since(Instant::now()), state.token.clone()?)
+        };
+        let replaced = || match &self.origin {
+            Origin::File(file) => file.read().is_ok_and(|next| next.expose() != token.expose()),
+            _ => false,
+        };
+        (left < SAY_SO && !replaced()).then_some(left.as_secs())
     }
 
     /// After the first answer: looks the token up and renews it from then on, in the background.

@@ -1,6 +1,10 @@
 //! The token: where it comes from, how long it lasts, and what is said when it ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -259,6 +263,133 @@ fn a_new_login_of_the_user_s_own_is_picked_up_without_a_restart() {
     vault().put("auth/token/revoke", json!({"token": tokens[1]})).ok();
     std::fs::write(&file, &third).unwrap();
     read(&client).ok();
+}
+
+/// A session whose token lies in a file that somebody else keeps, as Vault Agent does.
+fn with_file(subject: &str, proxy: &Proxy, file: &Path) -> McpClient {
+    let client = Server::of(vault(), subject)
+        .without("VAULT_TOKEN")
+        .env("VAULT_ADDR", &proxy.address)
+        .env("VAULT_TOKEN_FILE", file.to_str().unwrap())
+        .env("RATE_LIMIT_ENABLED", "false")
+        .spawn()
+        .connect(Era::usual());
+    client.always(Answer::yes());
+    client
+}
+
+/// Puts a token in the place of another in one step.
+fn rotate(file: &Path, token: &str) {
+    let next = file.with_extension("next");
+    std::fs::write(&next, format!("{token}\n")).unwrap();
+    std::fs::rename(next, file).unwrap();
+}
+
+#[test]
+fn a_token_file_that_is_rotated_is_read_again_when_vault_refuses_the_token() {
+    let subject = vault().fresh_subject();
+    vault().write_secret(&subject, "app", json!({"A": "1"}));
+    let tokens: Vec<_> = (0..4).map(|_| token(&subject, json!({"ttl": "1h"}))).collect();
+    let revoke = |token: &str| drop(vault().put("auth/token/revoke", json!({"token": token})).ok());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sink");
+    rotate(&file, &tokens[0]);
+    let proxy = Proxy::new(vault());
+    let client = with_file(&subject, &proxy, &file);
+    let used = || proxy.data_requests().last().unwrap().header("x-vault-token").unwrap().to_owned();
+    read(&client).ok();
+    // As long as Vault accepts the token it is kept: a file in the making is nobody's fault.
+    std::fs::write(&file, "half a tok").unwrap();
+    read(&client).ok();
+    assert_eq!(used(), tokens[0]);
+    // Replaced before it was noticed: the very call goes through, a write as well.
+    rotate(&file, &tokens[1]);
+    revoke(&tokens[0]);
+    read(&client).ok();
+    assert_eq!(used(), tokens[1]);
+    rotate(&file, &tokens[2]);
+    revoke(&tokens[1]);
+    client.call("kv_write", json!({"path": "app", "data": {"A": "2"}})).ok();
+    assert_eq!((used(), proxy.writes().len()), (tokens[2].clone(), 1));
+    // Replaced afterwards: the next call goes through.
+    revoke(&tokens[2]);
+    assert_refused(&read(&client), "token_invalid");
+    rotate(&file, &tokens[3]);
+    read(&client).ok();
+    for token in &tokens {
+        said_nowhere(&client, token);
+    }
+}
+
+#[test]
+fn a_token_file_that_gives_nothing_any_more_is_named_and_no_other_source_is_taken() {
+    let subject = vault().fresh_subject();
+    vault().write_secret(&subject, "app", json!({"A": "1"}));
+    type Spoil = fn(&Path);
+    let spoilers: [(&str, Spoil); 4] = [
+        ("removed", |_| {}),
+        ("empty", |file| std::fs::write(file, "\n").unwrap()),
+        ("two words", |file| std::fs::write(file, "kanarienvogel7f3a_a token").unwrap()),
+        ("a pipe", |file| assert!(Command::new("mkfifo").arg(file).status().unwrap().success())),
+    ];
+    for (how, spoil) in spoilers {
+        let tokens = [token(&subject, json!({"ttl": "1h"})), token(&subject, json!({"ttl": "1h"}))];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sink");
+        rotate(&file, &tokens[0]);
+        let proxy = Proxy::new(vault());
+        let client = with_file(&subject, &proxy, &file);
+        std::fs::write(client.server().home().path().join(".vault-token"), &tokens[1]).unwrap();
+        read(&client).ok();
+        std::fs::remove_file(&file).unwrap();
+        spoil(&file);
+        vault().put("auth/token/revoke", json!({"token": tokens[0]})).ok();
+        let result = read(&client);
+        assert_refused(&result, "config_invalid");
+        assert!(result.text().contains("VAULT_TOKEN_FILE"), "{how}: {}", result.text());
+        let sent = proxy.requests();
+        assert!(sent.iter().all(|sent| sent.header("x-vault-token") == Some(&tokens[0])), "{how}");
+        rotate(&file, &tokens[1]);
+        read(&client).ok();
+    }
+}
+
+#[test]
+fn a_given_token_is_not_replaced_by_what_lies_in_the_home() {
+    let subject = vault().fresh_subject();
+    vault().write_secret(&subject, "app", json!({"A": "1"}));
+    let tokens = [token(&subject, json!({"ttl": "1h"})), token(&subject, json!({"ttl": "1h"}))];
+    let scene = Scene::with_token(&subject, &tokens[0], &[]);
+    std::fs::write(scene.client.server().home().path().join(".vault-token"), &tokens[1]).unwrap();
+    vault().put("auth/token/revoke", json!({"token": tokens[0]})).ok();
+    assert_refused(&read(&scene.client), "token_invalid");
+    let sent = scene.proxy.requests();
+    assert!(sent.iter().all(|sent| sent.header("x-vault-token") != Some(&tokens[1])));
+}
+
+#[test]
+fn nobody_is_told_of_an_end_when_the_next_token_lies_ready() {
+    let subject = vault().fresh_subject();
+    vault().write_secret(&subject, "app", json!({"A": "1"}));
+    let short = token(&subject, json!({"ttl": "20s", "renewable": false}));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sink");
+    rotate(&file, &short);
+    let proxy = Proxy::new(vault());
+    let client = with_file(&subject, &proxy, &file);
+    let speaks = || {
+        let result = read(&client);
+        result.ok();
+        result.text().contains("token ends in")
+    };
+    wait_until("the notice", PATIENCE, || speaks().then_some(()));
+    rotate(&file, &token(&subject, json!({"ttl": "1h"})));
+    assert!(!speaks());
+    // Nor when it has ended, and the next one is in use.
+    wait_until("the next token", PATIENCE, || {
+        assert!(!speaks());
+        (proxy.data_requests().last().unwrap().header("x-vault-token") != Some(&short)).then_some(())
+    });
 }
 
 #[test]
