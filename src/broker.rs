@@ -233,7 +233,7 @@ impl Broker {
     /// True when the operation is registered under these settings.
     #[must_use]
     pub fn offers(&self, op: &Op) -> bool {
-        self.would_offer(op) && !self.is_off(op)
+        Self::is_registered(&self.config, op) && !self.is_off(op)
     }
 
     /// The same for one caller: what is about files of this machine is not there for callers elsewhere, nor what
@@ -247,10 +247,12 @@ impl Broker {
         front.is_on_this_machine() || !(op.needs_files || op.ends_token && !self.vault.has_children())
     }
 
-    fn would_offer(&self, op: &Op) -> bool {
+    /// True when these settings leave the operation in, whether or not its back end is on.
+    #[must_use]
+    pub fn is_registered(config: &Config, op: &Op) -> bool {
         let family =
-            op.spec.toolset == Toolset::Session || self.config.toolsets.contains(op.spec.toolset.as_str());
-        family && (!*self.config.read_only || op.spec.effect.is_read_only())
+            op.spec.toolset == Toolset::Session || config.toolsets.contains(op.spec.toolset.as_str());
+        family && (!*config.read_only || op.spec.effect.is_read_only())
     }
 
     /// True when the back end behind it is switched off.
@@ -521,7 +523,7 @@ impl Broker {
 
     fn parse(&self, passing: &mut Passing<'_>, arguments: &Value) -> Result<Box<dyn AnyCall>, Error> {
         let front = passing.caller.front;
-        if !self.would_offer(passing.op) || !self.is_for(passing.op, front) {
+        if !Self::is_registered(&self.config, passing.op) || !self.is_for(passing.op, front) {
             return Err(Error::UnknownTool);
         }
         if self.is_off(passing.op) {

@@ -382,6 +382,10 @@ macro_rules! path_serde {
     };
 }
 
+/// Paths as documents for programs describe them (ECMA 262): a segment holds something that is no dot. The
+/// schemas that models get go without: it would cost them 60 bytes a tool.
+pub const PATH_PATTERN: &str = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.*[A-Za-z0-9_-][A-Za-z0-9._-]*){0,15}$";
+
 /// Begins the message of a path fault inside serde's error, so that the parser of arguments can give it
 /// its own code.
 pub(crate) const PATH_MARK: &str = "path: ";

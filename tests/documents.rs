@@ -22,7 +22,13 @@ use std::{
 
 use regex::Regex;
 use serde_json::{Value, json};
-use vault_mcp::{audit::AuditError, config::SETTINGS, error::Error, op::OPS};
+use vault_mcp::{
+    audit::AuditError,
+    config::{Config, Layers, SETTINGS},
+    error::Error,
+    front::http::{answer, openapi},
+    op::OPS,
+};
 
 const REFRESH: &str = "UPDATE=1 cargo test --test documents";
 
@@ -132,6 +138,48 @@ fn the_list_of_tools_is_the_codes() {
         })
         .collect();
     hold("docs/tools.json", &(serde_json::to_string_pretty(&tools).unwrap() + "\n"));
+}
+
+/// With everything switched on that the document speaks of.
+fn api() -> Value {
+    let on = ["AUTH_MTLS_ENABLED", "AWS_KMS_ENABLED", "CONFIRM_REST"];
+    let arguments = on.into_iter().map(|name| (name.to_owned(), "true".to_owned())).collect();
+    openapi::made(&Config::load(&Layers { arguments, ..Layers::default() }).unwrap())
+}
+
+#[test]
+fn the_description_of_the_http_api_is_the_codes() {
+    hold("docs/openapi.json", &(serde_json::to_string_pretty(&api()).unwrap() + "\n"));
+}
+
+#[test]
+fn a_refusal_is_described_under_the_status_that_it_is_answered_with() {
+    let api = api();
+    let mut described: HashSet<(String, String)> = HashSet::new();
+    for operation in
+        api["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values())
+    {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let name = response["$ref"].as_str().unwrap_or_default().rsplit('/').next().unwrap();
+            let schema = &api["components"]["responses"][name]["content"]["application/json"]["schema"];
+            let codes = schema["properties"]["error"]["enum"].as_array().cloned().unwrap_or_default();
+            described.extend(codes.iter().map(|code| (code.as_str().unwrap().to_owned(), status.clone())));
+        }
+    }
+    // What REST never answers.
+    const NEVER: &[&str] = &[
+        "unknown_tool",
+        "reveal_forbidden",
+        "file_refused",
+        "file_unreadable",
+        "not_carried",
+        "version_gone",
+        "config_invalid",
+    ];
+    for error in errors::samples().iter().filter(|error| !NEVER.contains(&error.code())) {
+        let known = (error.code().to_owned(), answer::status_of(error.kind()).as_str().to_owned());
+        assert!(described.contains(&known), "{known:?} stands nowhere in the document");
+    }
 }
 
 #[test]

@@ -7,16 +7,18 @@
 pub mod answer;
 pub mod auth;
 pub mod confirm;
+mod fixed;
 mod health;
 mod intake;
 mod listen;
+pub mod openapi;
 mod rest;
 pub mod routes;
 mod tls;
 mod watch;
 mod whoami;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -40,6 +42,8 @@ pub struct App {
     pub approvers: Option<Arc<Hub>>,
     /// Questions of REST calls, where `CONFIRM_REST` asks them.
     pub pending: confirm::Pending,
+    /// `/openapi.json`, once somebody has asked for it.
+    pub document: OnceLock<fixed::Fixed>,
     /// Cancelled when the server is to end: questions and streams end with it.
     pub ended: CancellationToken,
     /// What the last look at Vault found.
@@ -61,15 +65,19 @@ impl App {
         let auth = auth::Auth::new(broker.config())?;
         let watch = watch::Watch::begin(ended.clone())?;
         let readiness = health::Readiness::default();
-        let pending = confirm::Pending::default();
-        Ok(Arc::new(Self { broker, auth, approvers, pending, ended, readiness, watch }))
+        let (pending, document) = (confirm::Pending::default(), OnceLock::new());
+        Ok(Arc::new(Self { broker, auth, approvers, pending, document, ended, readiness, watch }))
     }
 }
 
 /// Every route that is no operation's, each with its description.
 #[must_use]
 pub fn routes() -> Routes {
-    auth::routes().merge(health::routes()).merge(watch::routes()).merge(whoami::routes())
+    auth::routes()
+        .merge(health::routes())
+        .merge(watch::routes())
+        .merge(whoami::routes())
+        .merge(openapi::routes())
 }
 
 /// Every route. A request passes the layers from the bottom of this function to its top.

@@ -26,21 +26,22 @@ use crate::{
     caller::{Caller, Front},
     error::Error,
     front::strict_json,
-    op::{OPS, Op, Rest, RestAnswer, Verb},
+    op::{FOR_MODELS, OPS, Op, Rest, RestAnswer, Verb},
 };
 
 /// A row of the table with a route, ready to be matched.
-struct Row {
-    op: &'static Op,
-    rest: Rest,
+pub(super) struct Row {
+    pub(super) op: &'static Op,
+    pub(super) rest: Rest,
     before: &'static str,
     /// The argument that the path holds, and what follows it.
-    held: Option<(&'static str, &'static str)>,
-    query: HashMap<String, Kind>,
+    pub(super) held: Option<(&'static str, &'static str)>,
+    /// The arguments that the query may hold.
+    pub(super) query: HashMap<String, Kind>,
 }
 
 /// What the text of a query parameter stands for.
-enum Kind {
+pub(super) enum Kind {
     Text,
     Number,
     Flag,
@@ -48,7 +49,19 @@ enum Kind {
     Words(Vec<String>),
 }
 
+impl Kind {
+    /// Whether only certain words are taken.
+    pub(super) fn is_word(&self) -> bool {
+        matches!(self, Self::Words(_))
+    }
+}
+
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| OPS.iter().filter_map(row).collect());
+
+/// Every REST route, in the order of the table.
+pub(super) fn rows() -> &'static [Row] {
+    &ROWS
+}
 
 fn row(op: &'static Op) -> Option<Row> {
     let rest = op.rest?;
@@ -78,7 +91,8 @@ fn kinds(op: &Op) -> HashMap<String, Kind> {
             _ => None,
         }
     };
-    properties.filter_map(|(name, property)| Some((name.clone(), kind(property)?))).collect()
+    let ours = properties.filter(|(name, _)| !FOR_MODELS.contains(&name.as_str()));
+    ours.filter_map(|(name, property)| Some((name.clone(), kind(property)?))).collect()
 }
 
 fn verb_of(method: &Method) -> Option<Verb> {
@@ -92,7 +106,7 @@ fn verb_of(method: &Method) -> Option<Verb> {
     .find_map(|(known, verb)| (known == method).then_some(verb))
 }
 
-fn word_of(verb: Verb) -> &'static str {
+pub(super) fn word_of(verb: Verb) -> &'static str {
     match verb {
         Verb::Get => "GET",
         Verb::Post => "POST",
@@ -234,12 +248,20 @@ impl From<Error> for Odd {
 
 fn arguments(row: &Row, held: Option<&str>, parts: &Parts, body: &[u8]) -> Result<Value, Odd> {
     let mut map = match row.rest.verb {
+        // What a body says must not be passed over: which versions to delete, say.
+        Verb::Get | Verb::Delete if !body.is_empty() => {
+            return Err(Error::input("body", "there is none here; give everything in the query").into());
+        }
         Verb::Get | Verb::Delete => query(row, parts.uri.query().unwrap_or_default())?,
         Verb::Post | Verb::Put => {
             if parts.uri.query().is_some_and(|query| !query.is_empty()) {
                 return Err(Error::input("query", "there is none here; give everything in the body").into());
             }
-            object(body)?
+            let map = object(body)?;
+            if let Some(name) = FOR_MODELS.iter().find(|name| map.contains_key(**name)) {
+                return Err(Error::input(*name, "it is for models; here the answer holds the values").into());
+            }
+            map
         }
     };
     if let (Some((name, _)), Some(text)) = (row.held, held) {
