@@ -153,6 +153,19 @@ fn the_description_of_the_http_api_is_the_codes() {
 }
 
 #[test]
+fn every_group_of_routes_is_described() {
+    let api = api();
+    let described: HashSet<&str> =
+        api["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    for (path, methods) in api["paths"].as_object().unwrap() {
+        for operation in methods.as_object().unwrap().values() {
+            let tag = operation["tags"][0].as_str().unwrap();
+            assert!(described.contains(tag), "{path} is in the group {tag}, which is not in TAGS");
+        }
+    }
+}
+
+#[test]
 fn a_refusal_is_described_under_the_status_that_it_is_answered_with() {
     let api = api();
     let mut described: HashSet<(String, String)> = HashSet::new();
@@ -168,6 +181,7 @@ fn a_refusal_is_described_under_the_status_that_it_is_answered_with() {
     }
     // What REST never answers.
     const NEVER: &[&str] = &[
+        "unauthorized",
         "unknown_tool",
         "reveal_forbidden",
         "file_refused",

@@ -115,7 +115,8 @@ const TAGS: &[(&str, &str)] = &[
     ("kms", "Keys of AWS KMS; `AWS_KMS_ENABLED` switches them on."),
     ("mcp", "The Model Context Protocol over HTTP, and live events."),
     ("caller", "What the server knows of who calls."),
-    ("watching", "What the server does: metrics and logs."),
+    ("authorization", "Where tokens for this server come from."),
+    ("watch", "What the server does: metrics and logs."),
     ("health", "Whether the server lives and can do its work."),
     ("documents", "This API's own description."),
 ];
@@ -275,7 +276,8 @@ impl Document<'_> {
 
     /// What is said of a route that is no operation's.
     fn endpoint(&mut self, endpoint: &Endpoint) -> Value {
-        let word = endpoint.path.replace(['/', '-', '.'], "_").replace(['{', '}', '*'], "");
+        let word = endpoint.path.replace(['{', '}', '*'], "");
+        let words: Vec<_> = word.split(['/', '-', '.']).filter(|word| !word.is_empty()).collect();
         let parameters = endpoint.parameters.iter().map(|parameter| {
             let place = match parameter.place {
                 Place::Path => "path",
@@ -301,7 +303,7 @@ impl Document<'_> {
             responses.insert(reply.status.to_string(), response.into());
         }
         Operation {
-            operation_id: format!("{}{word}", method(endpoint.verb)),
+            operation_id: format!("{}_{}", method(endpoint.verb), words.join("_")),
             tags: [endpoint.tag],
             summary: endpoint.title,
             description: endpoint.about.to_owned(),

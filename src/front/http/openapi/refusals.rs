@@ -137,6 +137,9 @@ fn refusal(kind: Kind, codes: &[&Code]) -> Response {
     if kind == Kind::Busy {
         headers.insert("Retry-After", reference("headers", "RetryAfter"));
     }
+    if kind == Kind::NotAllowed {
+        headers.insert("WWW-Authenticate", reference("headers", "WwwAuthenticate"));
+    }
     let schema = json!({
         "allOf": [reference("schemas", "Error")],
         "required": ["error"],
@@ -155,8 +158,8 @@ fn applies(code: &Code, spec: &Spec, config: &Config) -> bool {
         // for what is not registered.
         "reveal_forbidden" | "file_refused" | "file_unreadable" | "not_carried" | "version_gone"
         | "unknown_tool" => false,
-        // Told to whoever starts the server.
-        "config_invalid" => false,
+        // Told to whoever starts the server; and 401 tells nobody more than that it is one.
+        "config_invalid" | "unauthorized" => false,
         "missing_scope" => spec.scope.is_some(),
         "rate_limited" => *config.rate_limit_enabled,
         "declined" | "cancelled" | "nobody_to_ask" | "approval_timed_out" | "not_confirmed"
