@@ -11,6 +11,8 @@ mod authorisation;
 mod child_tokens;
 #[path = "http/confirm.rs"]
 mod confirm;
+#[path = "http/dev.rs"]
+mod dev;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]

@@ -13,9 +13,10 @@ use crate::{
     config::{Config, FromSetting, SecretText},
     dev::{
         DevVault, Options,
-        seed::{Report, Seed, seed},
+        seed::{Many, Report, Seed, seed, seed_many},
     },
     error::Error,
+    names::Subject,
     vault::http::{Tls, http_client},
 };
 
@@ -51,9 +52,18 @@ fn fault(error: impl std::fmt::Display) -> Error {
     Error::config("dev", format!("{error}."))
 }
 
+/// Whom the embedded Vault is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum For<'a> {
+    /// The one at this machine.
+    LocalUser,
+    /// Whoever calls over HTTP; these are known beforehand.
+    Callers(&'a [Subject]),
+}
+
 /// Starts the embedded Vault for this process alone, fills it, and points the settings at it. The server
-/// gets a token of the subject's own policy, not the root token.
-pub(super) async fn embed(config: &mut Config) -> Result<DevVault, Error> {
+/// gets a token with the policy that such a server needs, not the root token.
+pub(super) async fn embed(config: &mut Config, whom: For<'_>) -> Result<DevVault, Error> {
     let subject = local_caller(config, Front::Cli).subject;
     let vault = DevVault::start(Options::default()).await.map_err(fault)?;
     let what = Seed {
@@ -64,8 +74,19 @@ pub(super) async fn embed(config: &mut Config) -> Result<DevVault, Error> {
     };
     let client = http_client(&Tls { plain: true, ..Tls::default() })?;
     let report = seed(&vault.url(), vault.root_token(), &client, &what).await.map_err(fault)?;
-    let token = report.tokens.first().map_or(vault.root_token(), |made| made.token.as_str());
-    let token = SecretText::parse(token).map_err(fault)?;
+    let token = match whom {
+        For::LocalUser => {
+            report.tokens.first().map_or(vault.root_token(), |made| made.token.as_str()).to_owned()
+        }
+        For::Callers(subjects) => {
+            let many = Many {
+                subjects: subjects.iter().map(Subject::as_str).collect(),
+                own_tokens: config.child_token_enabled.then(|| config.child_token_policy_prefix.as_str()),
+            };
+            seed_many(&vault.url(), vault.root_token(), &client, &what, &many).await.map_err(fault)?
+        }
+    };
+    let token = SecretText::parse(&token).map_err(fault)?;
     config.use_embedded(&vault.url(), token)?;
     tracing::warn!(
         address = vault.url(),

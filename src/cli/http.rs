@@ -4,14 +4,14 @@ use std::{io::Write, process::ExitCode};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{broker, local_caller, serve};
+use super::{broker, dev::For, local_caller, serve};
 use crate::{
     caller::Front,
     config::{Approval, Config},
     error::Error,
     front::{
         approver::Hub,
-        http::{App, Listener, router},
+        http::{App, Listener, auth, router},
     },
 };
 
@@ -26,7 +26,12 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         .map_err(|_| Error::Internal { what: "no runtime" })?;
     let code = runtime.block_on(async {
         // Held until the end: the embedded Vault ends with it.
-        let _vault = if dev { Some(super::dev::embed(&mut config).await?) } else { None };
+        let _vault = if dev {
+            let known = auth::known_subjects(&config)?;
+            Some(super::dev::embed(&mut config, For::Callers(&known)).await?)
+        } else {
+            None
+        };
         let broker = broker(config)?;
         let ended = CancellationToken::new();
         let approvers = if approval == Approval::Client {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use rmcp::{ServiceExt, service::ServerInitializeError};
 use tokio_util::sync::CancellationToken;
 
-use super::{broker, local_caller, runtime};
+use super::{broker, dev::For, local_caller, runtime};
 use crate::{
     broker::{Broker, Outcome},
     caller::{Caller, Front},
@@ -26,7 +26,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         // Held until the session ends: the embedded Vault ends with it.
-        let _vault = if dev { Some(super::dev::embed(&mut config).await?) } else { None };
+        let _vault = if dev { Some(super::dev::embed(&mut config, For::LocalUser).await?) } else { None };
         let broker = broker(config)?;
         let ended = CancellationToken::new();
         tokio::spawn(on_signal(ended.clone()));

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+mod many;
 mod parts;
+
+pub use many::{Many, seed_many};
 
 /// What to set up.
 #[derive(Debug, Clone)]

@@ -82,13 +82,15 @@ pub(super) async fn kv1(server: &Server<'_>, what: &Seed, report: &mut Report) -
     Ok(())
 }
 
-/// One key to encrypt with.
+/// One key to encrypt with, one to sign with.
 pub(super) async fn transit(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
     let mount = &what.transit;
     let body = json!({ "type": "transit", "description": "sample keys" });
     server.mount(&format!("sys/mounts/{mount}"), body).await?;
-    server.post(&format!("{mount}/keys/k"), json!({ "type": "aes256-gcm96" })).await?;
-    report.transit_keys.push(format!("{mount}/k"));
+    for (name, kind) in [("k", "aes256-gcm96"), ("signing", "ed25519")] {
+        server.post(&format!("{mount}/keys/{name}"), json!({ "type": kind })).await?;
+        report.transit_keys.push(format!("{mount}/{name}"));
+    }
     Ok(())
 }
 
@@ -124,7 +126,7 @@ path "auth/token/revoke-self" { capabilities = ["update"] }
 path "sys/capabilities-self" { capabilities = ["update"] }
 "#;
 
-fn agent_policy(what: &Seed) -> String {
+pub(super) fn agent_policy(what: &Seed) -> String {
     let Seed { mount, mount_v1, transit, prefix, subject, .. } = what;
     let tree = format!("{prefix}/{subject}");
     format!(

@@ -43,6 +43,7 @@ use crate::{
     names::{Subject, shown},
     telemetry::meters,
 };
+pub use api_key::known_subjects;
 use flood::{Flood, Told};
 use resource::Resource;
 pub(super) use resource::routes;

@@ -131,6 +131,20 @@ impl ApiKeys {
     }
 }
 
+/// The subjects that have API keys.
+///
+/// # Errors
+/// `config_invalid` when the setting or the file of users cannot be used.
+pub fn known_subjects(config: &Config) -> Result<Vec<Subject>, Error> {
+    let mut subjects: Vec<_> = from_setting(config)?.into_iter().map(|holder| holder.subject).collect();
+    if let Some(path) = Users::path(config).filter(|path| path.exists()) {
+        subjects.extend(Users::load(&path)?.users.into_iter().map(|user| user.subject));
+    }
+    subjects.sort_unstable();
+    subjects.dedup();
+    Ok(subjects)
+}
+
 /// `API_KEYS_JSON`.
 fn from_setting(config: &Config) -> Result<Vec<Holder>, Error> {
     let fault = |what: &str| Error::config("API_KEYS_JSON", what);
