@@ -19,6 +19,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::{
     audit::{Action, Approval as AuditApproval, Audit, Event},
@@ -29,7 +30,7 @@ use crate::{
     names::{shown, shown_name},
     op::{AnyCall, Boxed, Change, Effect, Files, Op, Preview, Target, Toolset, Way},
     secret::holds_mask,
-    telemetry::meters,
+    telemetry::{meters, trace},
     vault::{KvKind, Session, Vault, sys},
 };
 
@@ -271,6 +272,21 @@ impl Broker {
         caller: &Caller,
         approved: Option<Approved>,
     ) -> Result<Outcome, Error> {
+        let span = trace::operation(op.spec.id, caller.front.as_str());
+        let outcome = self.pass(op, arguments, caller, approved).instrument(span.clone()).await;
+        if let Err(error) = &outcome {
+            trace::refused(&span, error.code());
+        }
+        outcome
+    }
+
+    async fn pass(
+        &self,
+        op: &'static Op,
+        arguments: Value,
+        caller: &Caller,
+        approved: Option<Approved>,
+    ) -> Result<Outcome, Error> {
         let id = match &approved {
             Some(approved) => approved.call_id.clone(),
             None => crate::random::uuid()?,
@@ -303,7 +319,8 @@ impl Broker {
                     meters::recorded(op.spec.id, Action::Request, None, None, false);
                     return Err(error.into());
                 }
-                let (preview, needs_login) = match self.observe(&passing, call.as_ref(), &session).await {
+                let seen = self.observe(&passing, call.as_ref(), &session).instrument(trace::step("observe"));
+                let (preview, needs_login) = match seen.await {
                     Ok(seen) => seen,
                     Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
                 };
@@ -335,7 +352,9 @@ impl Broker {
         let handled = Arc::new(Mutex::new(Vec::new()));
         let observed = approved.as_ref().map(|approved| approved.shown.version);
         let result = match approved.map_or(Consent::Plain, |approved| approved.consent) {
-            Consent::Elsewhere(delegate) => delegate.run(op.spec.id, arguments).await,
+            Consent::Elsewhere(delegate) => {
+                delegate.run(op.spec.id, arguments).instrument(trace::step("run elsewhere")).await
+            }
             here => {
                 let granted = Granted {
                     reveal: !caller.front.answers_a_model() || call.wants_reveal(),
@@ -350,7 +369,7 @@ impl Broker {
                     #[cfg(feature = "kms")]
                     kms: self.kms.clone(),
                 };
-                call.run(granted).await
+                call.run(granted).instrument(trace::step("run")).await
             }
         };
         meters::ran(op.spec.id, started.elapsed());
@@ -736,7 +755,7 @@ impl Broker {
             durable,
             ..event_of(action, &passing.id, passing.caller)
         };
-        let written = self.audit.record(&event);
+        let written = trace::step("record").in_scope(|| self.audit.record(&event));
         meters::recorded(passing.op.spec.id, action, code, channel, written.is_ok());
         written?;
         Ok(())

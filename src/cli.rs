@@ -20,6 +20,7 @@ use crate::{
     config::{Config, Layers, SETTINGS},
     error::Error,
     handover::{Roots, working_folder},
+    telemetry::Telemetry,
     vault::Vault,
 };
 
@@ -126,9 +127,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
     let layers = Layers::of_this_process(set, arguments.http)?;
     let config = Config::load(&layers)?;
-    let _log_files = start_log(&config)?;
+    if arguments.http {
+        config.check_http()?;
+    }
+    // Held until the end: what waits for the disk is then written out.
+    let telemetry = Telemetry::start(&config, arguments.http)?;
     match arguments.command {
-        None if arguments.http => http::run(config, arguments.dev),
+        None if arguments.http => http::run(config, arguments.dev, telemetry),
         None => serve::run(config, arguments.dev),
         Some(Command::Approve(arguments)) => approve::run(config, &arguments),
         Some(Command::Audit(arguments)) => {
@@ -166,56 +171,6 @@ fn given(set: &[String]) -> Result<BTreeMap<String, String>, Error> {
         }
     };
     set.iter().map(one).collect()
-}
-
-/// Log to standard error, and to a daily file in `LOG_DIR` where that is set. rmcp, reqwest and vaultrs
-/// print arguments, URLs and bodies at their finer levels, so they are capped whatever `LOG_LEVEL` says.
-/// The file is written out when the guard is dropped.
-fn start_log(config: &Config) -> Result<Option<tracing_appender::non_blocking::WorkerGuard>, Error> {
-    use tracing_subscriber::{
-        Layer,
-        filter::{LevelFilter, Targets},
-        layer::SubscriberExt,
-        util::SubscriberInitExt,
-    };
-    let level = config.log_level.parse().unwrap_or(LevelFilter::WARN);
-    let capped = || Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("vault_mcp", level);
-    let stderr =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(capped());
-    let file = match &*config.log_dir {
-        None => None,
-        Some(folder) => {
-            let unusable = |error: &dyn std::fmt::Display| {
-                Error::config(
-                    "LOG_DIR",
-                    format!(
-                        "{} cannot be used ({error}). Give a folder that this user may write to.",
-                        folder.display()
-                    ),
-                )
-            };
-            let mut builder = std::fs::DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.recursive(true).create(folder).map_err(|error| unusable(&error.kind()))?;
-            let daily = tracing_appender::rolling::Builder::new()
-                .rotation(tracing_appender::rolling::Rotation::DAILY)
-                .filename_prefix("vault-mcp")
-                .filename_suffix("log")
-                .max_log_files(14)
-                .build(folder)
-                .map_err(|error| unusable(&error))?;
-            Some(tracing_appender::non_blocking::NonBlockingBuilder::default().lossy(false).finish(daily))
-        }
-    };
-    let (layer, guard) = file.map_or((None, None), |(writer, guard)| {
-        let layer =
-            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(capped());
-        (Some(layer), Some(guard))
-    });
-    // A second subscriber in one process can only come from a test; the first one stays.
-    let _ = tracing_subscriber::registry().with(stderr).with(layer).try_init();
-    Ok(guard)
 }
 
 /// A broker over the configured Vault and audit log.

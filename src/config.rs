@@ -542,6 +542,44 @@ fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
+/// Where traces are sent: `http://host:port`, with a path where one stands before OTLP's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector(url::Url);
+
+impl Collector {
+    /// The address that takes spans (OTLP specification, "OTLP/HTTP Request").
+    #[must_use]
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0.as_str().trim_end_matches('/'))
+    }
+
+    /// True where there is no TLS.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+}
+
+impl FromSetting for Collector {
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |url: &url::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.host().is_some()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        let expected = || {
+            "expected http://host:port or https://host:port, without credentials; those go into OTEL_EXPORTER_OTLP_HEADERS".to_owned()
+        };
+        url::Url::parse(text).ok().filter(fits).map(Self).ok_or_else(expected)
+    }
+    fn print(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// A row of the table of settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -730,7 +768,7 @@ settings! {
     /// Token role to make such tokens by; without one the server's own token needs sudo on auth/token/create.
     child_token_role: Option<EngineName> = "CHILD_TOKEN_ROLE" None, false;
     /// HTTP: collector that traces go to by OTLP over HTTP; none by default.
-    otel_exporter_otlp_endpoint: Option<String> = "OTEL_EXPORTER_OTLP_ENDPOINT" None, false;
+    otel_exporter_otlp_endpoint: Option<Collector> = "OTEL_EXPORTER_OTLP_ENDPOINT" None, false;
     /// HTTP: name of this service in traces.
     otel_service_name: String = "OTEL_SERVICE_NAME" Some("vault-mcp"), false;
 }

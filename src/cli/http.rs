@@ -13,11 +13,11 @@ use crate::{
         approver::Hub,
         http::{App, Listener, auth, router},
     },
+    telemetry::Telemetry,
 };
 
 /// Serves until a signal asks to end.
-pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
-    config.check_http()?;
+pub(super) fn run(mut config: Config, dev: bool, telemetry: Telemetry) -> Result<ExitCode, Error> {
     let caller = local_caller(&config, Front::McpHttp);
     let approval = *config.approval;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,7 +41,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
                 .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
                 .ok()
         };
-        let app = App::new(broker.clone(), approvers, ended.clone())?;
+        let app = App::new(broker.clone(), approvers, telemetry.files(), ended.clone())?;
         let listener = Listener::bind(broker.config()).await?;
         // Nobody reading is no fault.
         let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
@@ -51,5 +51,6 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
         Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
+    telemetry.end();
     code
 }

@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use listen::{Listener, Peer};
 use routes::Routes;
 
-use crate::{broker::Broker, error::Error, front::approver::Hub};
+use crate::{broker::Broker, error::Error, front::approver::Hub, telemetry::log};
 
 /// What every request's handler may use.
 pub struct App {
@@ -60,10 +60,11 @@ impl App {
     pub fn new(
         broker: Arc<Broker>,
         approvers: Option<Arc<Hub>>,
+        files: &log::Files,
         ended: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let auth = auth::Auth::new(broker.config())?;
-        let watch = watch::Watch::begin(ended.clone())?;
+        let watch = watch::Watch::begin(files, ended.clone())?;
         let readiness = health::Readiness::default();
         let (pending, document) = (confirm::Pending::default(), OnceLock::new());
         Ok(Arc::new(Self { broker, auth, approvers, pending, document, ended, readiness, watch }))
@@ -88,11 +89,12 @@ pub fn router(app: &Arc<App>) -> Router {
         .fallback(rest::serve)
         .with_state(app.clone())
         .layer(from_fn_with_state(app.clone(), intake::whole))
+        .layer(from_fn(watch::called))
         .layer(from_fn_with_state(app.clone(), auth::require))
         .layer(from_fn(watch::routed));
     open.with_state(app.clone())
         .fallback_service(guarded)
         .layer(CatchPanicLayer::custom(answer::panicked))
-        .layer(from_fn(watch::passage))
+        .layer(from_fn_with_state(app.clone(), watch::passage))
         .layer(from_fn(answer::identify))
 }

@@ -9,7 +9,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use metrics::{counter, gauge, histogram};
@@ -305,40 +305,12 @@ pub fn ran(operation: &'static str, took: Duration) {
     }
 }
 
-/// A request on its way to Vault. One that is dropped without an answer got none: the connection broke, or
-/// whoever waited for it gave up.
-#[derive(Debug)]
-pub struct VaultRequest(Option<Sent>);
-
-#[derive(Debug)]
-struct Sent {
-    method: &'static str,
-    at: Instant,
-}
-
-impl VaultRequest {
-    /// It is about to be sent.
-    #[must_use]
-    pub fn begin(method: &http::Method) -> Self {
-        Self(totals().map(|_| Sent { method: method_word(method.as_str()), at: Instant::now() }))
-    }
-
-    /// Its answer is here, whole.
-    pub fn answered(mut self, status: u16) {
-        self.end(class_of(status).1);
-    }
-
-    fn end(&mut self, outcome: &'static str) {
-        if let Some(Sent { method, at }) = self.0.take() {
-            histogram!(VAULT_SECONDS, "method" => method, "outcome" => outcome)
-                .record(at.elapsed().as_secs_f64());
-        }
-    }
-}
-
-impl Drop for VaultRequest {
-    fn drop(&mut self) {
-        self.end(CLASSES[0]);
+/// A request to Vault ended. `status` is nothing where no answer came.
+pub(super) fn vault_answered(method: &http::Method, status: Option<u16>, took: Duration) {
+    if totals().is_some() {
+        let (_, class) = class_of(status.unwrap_or_default());
+        histogram!(VAULT_SECONDS, "method" => method_word(method.as_str()), "outcome" => class)
+            .record(took.as_secs_f64());
     }
 }
 

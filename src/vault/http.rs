@@ -17,7 +17,7 @@ use super::Envelope;
 use crate::{
     config::{Config, SecretText},
     error::Error,
-    telemetry::meters,
+    telemetry::VaultRequest,
 };
 
 /// Largest answer that is read, in bytes: one listing of some hundred thousand keys.
@@ -401,8 +401,9 @@ impl Transport {
     }
 
     async fn once(&self, client: &reqwest::Client, outgoing: &Outgoing<'_>) -> Result<Raw, Failure> {
-        let request = self.build(outgoing).map_err(Failure::local)?;
-        let asked = meters::VaultRequest::begin(&outgoing.method);
+        let mut request = self.build(outgoing).map_err(Failure::local)?;
+        let asked = VaultRequest::begin(&outgoing.method, outgoing.path);
+        request.headers_mut().extend(asked.parent());
         let mut response = client.execute(request).await.map_err(|error| self.transport_failure(&error))?;
         let status = response.status().as_u16();
         let retry_after = response

@@ -75,12 +75,17 @@ impl IntoResponse for Fault {
             if matches!(error, Error::VersionGone { .. }) { Error::NotFound.code() } else { error.code() };
         let body = json!({ "detail": detail_of(&error), "error": code });
         let mut response = (status_of(error.kind()), headers, Json(body)).into_response();
+        response.extensions_mut().insert(Refusal(code));
         if let Error::MissingScope { scope } = error {
             response.extensions_mut().insert(Lacking(scope));
         }
         response
     }
 }
+
+/// On an answer: the stable code of its error, which logs know it by.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal(pub &'static str);
 
 /// On an answer: the scope that the caller would have needed.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +103,7 @@ pub fn panicked(_: Box<dyn Any + Send>) -> Response {
 }
 
 /// Ids of one request, on every answer: ours, and the one that the caller follows it by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ids {
     /// Made here.
     pub request: String,
