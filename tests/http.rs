@@ -7,17 +7,25 @@ mod common;
 mod auth;
 #[path = "http/authorisation.rs"]
 mod authorisation;
+#[path = "http/canary.rs"]
+mod canary;
 #[path = "http/child_tokens.rs"]
 mod child_tokens;
+#[path = "http/collector.rs"]
+mod collector;
 #[path = "http/confirm.rs"]
 mod confirm;
 #[path = "http/dev.rs"]
 mod dev;
+#[path = "http/logs.rs"]
+mod logs;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]
 mod rig;
 #[path = "http/sockets.rs"]
 mod sockets;
+#[path = "http/traces.rs"]
+mod traces;
 #[path = "http/watch.rs"]
 mod watch;
