@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::stream::{self, StreamExt};
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tracing::Instrument;
 
 use super::{
     How, Session, Vault, WRITE,
@@ -22,6 +23,7 @@ use crate::{
     error::Error,
     names::Subject,
     op::Boxed,
+    telemetry::meters::{self, ChildToken},
 };
 
 /// Subjects that have a token at a time. One more ends that of the subject that was quiet for longest.
@@ -319,11 +321,13 @@ fn start(
     subject: Subject,
     held: OwnedMutexGuard<()>,
 ) -> JoinHandle<Result<Arc<Child>, Error>> {
-    tokio::spawn(async move {
+    let making = async move {
         let made = make(&vault, &subject).await;
         drop(held);
         made
-    })
+    };
+    // The request to Vault belongs to the call that needs the token.
+    tokio::spawn(making.in_current_span())
 }
 
 /// Boxed, for it sends a request, which may lead here.
@@ -332,7 +336,9 @@ fn make<'a>(vault: &'a Arc<Vault>, subject: &'a Subject) -> Boxed<'a, Result<Arc
         let Some(children) = vault.children() else {
             return Err(Error::Internal { what: "a token for a subject where there are none" });
         };
-        let child = Arc::new(children.ask(vault, subject).await?);
+        let asked = children.ask(vault, subject).await;
+        meters::child_token(if asked.is_ok() { ChildToken::Issued } else { ChildToken::Failed });
+        let child = Arc::new(asked?);
         if let Err(error) = children.keep(&child) {
             revoke(vault, &child).await;
             return Err(error);
@@ -407,8 +413,11 @@ impl Children {
 /// Ends a token. What cannot be revoked ends by itself.
 async fn revoke(vault: &Arc<Vault>, child: &Arc<Child>) {
     let session = Session::of_child(vault, child);
-    if let Err(error) = session.write(&RevokeSelf, "\"update\"").await {
-        tracing::warn!(subject = %child.subject, code = error.code(), "a subject's token could not be revoked");
+    match session.write(&RevokeSelf, "\"update\"").await {
+        Ok(_) => meters::child_token(ChildToken::Revoked),
+        Err(error) => {
+            tracing::warn!(subject = %child.subject, code = error.code(), "a subject's token could not be revoked");
+        }
     }
 }
 

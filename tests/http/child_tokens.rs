@@ -25,7 +25,7 @@ fn write_policies(vault: &Vault, agents: &[&Agent]) {
 }
 
 /// A server whose own token may make others and reaches no secret.
-fn start(agents: &[&Agent], settings: &[(&str, &str)]) -> Http {
+pub(crate) fn start(agents: &[&Agent], settings: &[(&str, &str)]) -> Http {
     write_policies(vault(), agents);
     let parent = vault().token(&policy("http-server"), "10m");
     let mut all = vec![("CHILD_TOKEN_ENABLED", "true"), ("VAULT_TOKEN", parent.as_str())];

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
+    child_tokens,
     confirm::attended,
     rig::{Agent, Http, assert_ids},
 };
@@ -269,6 +270,20 @@ fn a_question_is_counted_while_it_waits_and_by_its_answer() {
     let confirmed = r#"vault_mcp_approvals_total{channel="approver",outcome="confirmed"}"#;
     wait_until("the answer", PATIENCE, || (count(confirmed) == Some(1.0)).then_some(()));
     assert_eq!(count("vault_mcp_approvals_pending"), Some(0.0));
+}
+
+#[test]
+fn tokens_of_subjects_are_counted_by_what_became_of_them() {
+    let (agent, other) = (Agent::new(), Agent::new());
+    let http = child_tokens::start(&[&agent, &other], &[]);
+    http.get(&agent, "/secrets").ok();
+    http.get(&agent, "/secrets").ok();
+    http.proxy.fail(On::target("auth/token/create"), Fault::Status(500));
+    assert_eq!(http.get(&other, "/secrets").status, 502);
+    let samples = samples(&metrics(&http));
+    let count =
+        |outcome: &str| samples.get(&format!(r#"vault_mcp_child_tokens_total{{outcome="{outcome}"}}"#));
+    assert_eq!((count("issued"), count("failed"), count("revoked")), (Some(&1.0), Some(&1.0), None));
 }
 
 #[test]
