@@ -343,6 +343,7 @@ fn what_documents_call_a_setting_is_one() {
         "CONFIRMATION_REQUIRED",
         "VALIDATION_FAILED",
         "XDG_CACHE_HOME",
+        "SSL_CERT_FILE",
         "NAME_FILE",
     ];
     let word = Regex::new(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`").unwrap();

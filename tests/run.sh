@@ -200,7 +200,7 @@ stage_checks() {
 }
 
 stage_rust() {
-  debian tmux=tmux script=bsdutils git=git openssl=openssl
+  debian tmux=tmux script=bsdutils git=git openssl=openssl curl=curl
   env_without_vault moto cargo_test rust
 }
 
@@ -226,7 +226,7 @@ env_without_vault() {
 
 stage_vault() {
   # What Vault issues is used: database users, SSH certificates, X.509 chains.
-  debian tmux=tmux script=bsdutils git=git openssl=openssl ssh=openssh-client sshd=openssh-server \
+  debian tmux=tmux script=bsdutils git=git openssl=openssl curl=curl ssh=openssh-client sshd=openssh-server \
     psql=postgresql-client initdb=postgresql
   if ! vault_path; then
     leave_out "the suite over a real Vault" "none can be had"

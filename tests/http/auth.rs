@@ -4,6 +4,8 @@
 mod api_key;
 #[path = "auth/certificate.rs"]
 mod certificate;
+#[path = "auth/document.rs"]
+mod document;
 #[path = "auth/flood.rs"]
 mod flood;
 #[path = "auth/jwks.rs"]

@@ -15,16 +15,26 @@ http {{
   access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
-  ssl_client_certificate {folder}/ca.pem;
   # Told apart from those who come past nginx, on one machine.
   proxy_bind 127.0.0.2;
-  proxy_set_header X-SSL-Client-S-DN $ssl_client_s_dn;
-  proxy_set_header X-SSL-Client-Verify $ssl_client_verify;
-  server {{ listen 127.0.0.1:{optional} ssl; ssl_verify_client optional; location / {{ proxy_pass {url}; }} }}
-  server {{ listen 127.0.0.1:{any} ssl; ssl_verify_client optional_no_ca; location / {{ proxy_pass {url}; }} }}
+  {servers}
 }}
 """
+
+
+def documented(folder: Path, url: str, port: int) -> str:
+    """The server that the document shows, with this test's addresses and files in place of its own."""
+    document = Path(__file__).resolve().parent.parent.parent / "docs" / "http-auth.md"
+    block = document.read_text().split("```nginx\n")[1].split("```")[0]
+    for theirs, ours in [
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/nginx/server", f"{folder}/server"),
+        ("/etc/nginx/agents.pem", f"{folder}/ca.pem"),
+        ("http://127.0.0.1:8089", url),
+    ]:
+        assert theirs in block, f"{theirs} is gone from the document"
+        block = block.replace(theirs, ours)
+    return block
 
 
 KEY = ("X-API-Key", "a-key-of-the-tests-alone")
@@ -66,9 +76,10 @@ class Front:
         self.made, self.server = made, server
         self.optional, self.any = free_port(), free_port()
         settings = made.folder / "nginx.conf"
-        settings.write_text(
-            NGINX.format(folder=made.folder, url=server.url, optional=self.optional, any=self.any)
-        )
+        servers = documented(made.folder, server.url, self.optional)
+        # One that passes on what it does not find good.
+        servers += documented(made.folder, server.url, self.any).replace("optional;", "optional_no_ca;")
+        settings.write_text(NGINX.format(folder=made.folder, servers=servers))
         self._process = subprocess.Popen(["nginx", "-c", settings, "-e", made.folder / "error.log"])
         wait_until("nginx", self._is_up)
 

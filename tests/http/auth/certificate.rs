@@ -16,10 +16,10 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 const NEW_KEY: &[&str] = &["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 /// Authorities, a server's certificate and callers', as PEM files.
-struct Certificates(tempfile::TempDir);
+pub(super) struct Certificates(tempfile::TempDir);
 
 impl Certificates {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let made = Self(tempfile::tempdir().unwrap());
         for authority in ["ca", "other-ca"] {
             let (key, pem, name) =
@@ -31,7 +31,7 @@ impl Certificates {
         made
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 

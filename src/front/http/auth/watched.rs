@@ -55,7 +55,8 @@ pub(super) struct Watched<T> {
 struct State<T> {
     /// The state of the file that was looked at last, used or not; nothing where there was none.
     seen: Option<Stamp>,
-    looked: Instant,
+    /// When it was looked at last, if it was needed at all since it was opened.
+    looked: Option<Instant>,
     value: Arc<T>,
 }
 
@@ -77,15 +78,15 @@ impl<T: Default> Watched<T> {
             Err(Unusable::Missing) if !needed => (None, T::default()),
             Err(unusable) => return Err(Error::config(setting, unusable.to_string())),
         };
-        let state = State { seen, looked: Instant::now(), value: Arc::new(value) };
+        let state = State { seen, looked: None, value: Arc::new(value) };
         Ok(Self { path: path.to_owned(), setting, parse, state: Mutex::new(state) })
     }
 
     /// What the file says now, or said less than a second ago.
     pub(super) fn current(&self) -> Arc<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= LOOK {
-            state.looked = Instant::now();
+        if state.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            state.looked = Some(Instant::now());
             self.look(&mut state);
         }
         state.value.clone()
@@ -205,7 +206,7 @@ mod tests {
 
     /// The content as the next look finds it.
     fn now(watched: &Watched<String>) -> String {
-        watched.state.lock().unwrap().looked = Instant::now().checked_sub(LOOK).unwrap();
+        watched.state.lock().unwrap().looked = None;
         watched.current().as_ref().clone()
     }
 
@@ -217,6 +218,8 @@ mod tests {
         let watched = watched(&path);
         assert_eq!(*watched.current(), "one");
         std::fs::write(&path, "two!").unwrap();
+        // Looked at just now, and for as long as this test may take.
+        watched.state.lock().unwrap().looked = Some(Instant::now() + 60 * LOOK);
         assert_eq!(*watched.current(), "one", "it is looked at once a second");
         assert_eq!(now(&watched), "two!");
         std::fs::write(&path, "broken").unwrap();
