@@ -26,6 +26,9 @@ mkdir -p "$cache"
 
 passed=0 failed=0 skipped=0
 left_out=() broken=() times=()
+# The names of failed tests, a line each, and the beginnings of what they said.
+failed_tests=$logs/failed-tests excerpts=$logs/excerpts
+: >"$failed_tests" >"$excerpts"
 
 say() { printf '\n== %s\n' "$*"; }
 in_ci() { [ "${CI:-}" = true ] || [ "${CI:-}" = 1 ]; }
@@ -55,14 +58,16 @@ key() { cat "$@" | cksum | cut -d ' ' -f 1; }
 debian() { # debian PROGRAM=PACKAGE…
   local pair missing=() as=()
   for pair in "$@"; do
-    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    # Debian keeps PostgreSQL's own programs by version, off PATH.
+    command -v "${pair%%=*}" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/${pair%%=*}" >/dev/null ||
+      missing+=("${pair#*=}")
   done
   if [ "${#missing[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then return 0; fi
   [ "$(id -u)" -eq 0 ] || as=(sudo -n)
   printf 'installing from Debian: %s\n' "${missing[*]}"
-  "${as[@]}" apt-get update -qq </dev/null &&
-    DEBIAN_FRONTEND=noninteractive "${as[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" \
-      </dev/null >/dev/null ||
+  "${as[@]}" apt-get update -qq -o Acquire::Retries=3 </dev/null &&
+    DEBIAN_FRONTEND=noninteractive "${as[@]}" apt-get install -y -qq --no-install-recommends \
+      -o Acquire::Retries=3 "${missing[@]}" </dev/null >/dev/null ||
     printf 'apt-get could not install %s\n' "${missing[*]}"
 }
 
@@ -108,22 +113,54 @@ vault_path() {
   return 1
 }
 
-release=
+# The program as it is released takes minutes to build, too: beside tests, which wait more than they compute, but
+# not beside the build of the tests.
+release= release_job=
+release_begin() {
+  [ -n "$release_job" ] && return
+  nice -n 5 cargo build --release --locked </dev/null >"$logs/release.log" 2>&1 &
+  release_job=$!
+}
 build_release() {
   [ -n "$release" ] && return
+  [ "$release_job" != failed ] || return 1
   say "release build"
-  cargo build --release --locked </dev/null || return 1
-  release=${CARGO_TARGET_DIR:-$top/target}/release/vault-mcp
+  release_begin
+  if wait "$release_job"; then
+    release=${CARGO_TARGET_DIR:-$top/target}/release/vault-mcp
+    return
+  fi
+  release_job=failed
+  tail -n 60 "$logs/release.log"
+  return 1
 }
 
 # ---- the runners -----------------------------------------------------------------------------------------
+
+# Ends what hangs, while there is time for the other stages and for a result.
+within() { # within MINUTES COMMAND…
+  local minutes=$1
+  shift
+  # `timeout` in a terminal would keep Ctrl-C from its command.
+  if in_ci && command -v timeout >/dev/null; then timeout -k 30 "${minutes}m" "$@"; else "$@"; fi
+}
 
 # cargo_test NAME ARGUMENT…: counts each test, and each test binary that ended without a result.
 cargo_test() {
   local name=$1 log=$logs/$1.log status ran results sums
   shift
-  cargo test --locked --no-fail-fast "$@" </dev/null 2>&1 | tee "$log"
+  cargo test --locked --no-run "$@" </dev/null 2>&1 | tee "$log"
+  if [ "${PIPESTATUS[0]}" -ne 0 ]; then
+    broke "$name: it does not build"
+    grep -A 12 '^error' "$log" | cut -c 1-240 | head -n 40 >>"$excerpts"
+    return
+  fi
+  if [ -n "$wants_release" ]; then release_begin; fi
+  # More at a time than there are cores: a test waits more than it computes.
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} \
+    within 30 cargo test --locked --no-fail-fast "$@" </dev/null 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
+  cargo_failures "$name" <"$log"
   sums=$(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log")
   # shellcheck disable=SC2086
   count $sums
@@ -138,19 +175,42 @@ cargo_test() {
   fi
 }
 
+# The failed tests of a log of `cargo test`, those that had not ended, and the first lines of what each said.
+cargo_failures() {
+  awk -v stage="$1" -v names="$failed_tests" -v said="$excerpts" '
+    /^ +Running / { target = $2 == "unittests" ? $3 : $2 }
+    /^ +Doc-tests / { target = "documentation" }
+    /^test .* has been running for over / { slow[$2] = target; next }
+    /^test .* \.\.\. / { delete slow[$2] }
+    /^test .* \.\.\. FAILED$/ { print stage ": " target " " $2 >>names }
+    /^---- .* stdout ----$/ { left = 14; print stage ": " target " " $2 >>said; next }
+    /^(stack backtrace:|note: run with|failures:)/ { left = 0 }
+    left > 0 && NF { print "  " substr($0, 1, 240) >>said; left-- }
+    END { for (test in slow) print stage ": " slow[test] " " test " (did not end)" >>names }
+  '
+}
+
 # pytest_run NAME PYTHON FILE…
 pytest_run() {
   local name=$1 python=$2 report=$logs/$1.xml sums
   shift 2
-  env VAULT_MCP_BINARY="$release" VAULT_MCP_TEST_VAULT="${real_vault:-}" \
-    "$python" -B -m pytest -q -p no:cacheprovider --junitxml="$report" "$@" </dev/null
+  VAULT_MCP_BINARY=$release VAULT_MCP_TEST_VAULT=${real_vault:-} \
+    within 20 "$python" -B -m pytest -q -p no:cacheprovider --junitxml="$report" "$@" </dev/null
   local status=$?
-  sums=$("$python" - "$report" <<'END'
+  sums=$("$python" - "$report" "$name" "$failed_tests" "$excerpts" <<'END'
 import sys, xml.etree.ElementTree as tree
-suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
+report, stage, names, said = sys.argv[1:]
+suites = list(tree.parse(report).getroot().iter("testsuite"))
 total = lambda name: sum(int(suite.get(name, 0)) for suite in suites)
 bad, skipped = total("failures") + total("errors"), total("skipped")
 print(max(total("tests") - bad - skipped, 0), bad, skipped)
+with open(names, "a") as names, open(said, "a") as said:
+    for case in (case for suite in suites for case in suite.iter("testcase")):
+        for fault in (*case.findall("failure"), *case.findall("error")):
+            name = f"{stage}: {case.get('classname')} {case.get('name')}"
+            print(name, file=names)
+            lines = (fault.get("message") or "").splitlines()[:6]
+            print(name, *(f"  {line[:240]}" for line in lines), sep="\n", file=said)
 END
   ) || sums=
   if [ -z "$sums" ]; then
@@ -164,13 +224,15 @@ END
 
 # check NAME COMMAND…: one test, passed when the command succeeds.
 check() {
-  local name=$1
+  local name=$1 log=$logs/check.log
   shift
-  if "$@" </dev/null; then
+  "$@" </dev/null 2>&1 | tee "$log"
+  if [ "${PIPESTATUS[0]}" -eq 0 ]; then
     printf 'ok: %s\n' "$name"
     count 1 0 0
   else
     printf 'FAILED: %s\n' "$name"
+    { printf '%s\n' "$name" && tail -n 25 "$log" | cut -c 1-240; } >>"$excerpts"
     broken+=("$name")
     count 0 1 0
   fi
@@ -199,8 +261,14 @@ stage_checks() {
   # That generated files are fresh is a test of `cargo test`: each names the command that writes its file anew.
 }
 
+# Terminals, and what uses what Vault issues: database users, SSH certificates, X.509 chains.
+cargo_test_programs() {
+  debian tmux=tmux script=bsdutils git=git openssl=openssl curl=curl ssh=openssh-client sshd=openssh-server \
+    psql=postgresql-client initdb=postgresql
+}
+
 stage_rust() {
-  debian tmux=tmux script=bsdutils git=git openssl=openssl curl=curl
+  cargo_test_programs
   env_without_vault moto cargo_test rust
 }
 
@@ -225,9 +293,7 @@ env_without_vault() {
 }
 
 stage_vault() {
-  # What Vault issues is used: database users, SSH certificates, X.509 chains.
-  debian tmux=tmux script=bsdutils git=git openssl=openssl curl=curl ssh=openssh-client sshd=openssh-server \
-    psql=postgresql-client initdb=postgresql
+  cargo_test_programs
   if ! vault_path; then
     leave_out "the suite over a real Vault" "none can be had"
     return
@@ -325,6 +391,8 @@ stage_install() {
   fi
   local log=$logs/install.log sums
   bash tests/install.sh </dev/null 2>&1 | tee "$log"
+  sed -n 's/^FAILED: /install: /p' "$log" >>"$failed_tests"
+  sed -n '/^FAILED: /,/^ok: /{ /^ok: /d; s/^FAILED: /install: /; p; }' "$log" | cut -c 1-240 | head -n 30 >>"$excerpts"
   sums=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2 0/p' "$log" | tail -n 1)
   if [ -z "$sums" ]; then
     broke "install: tests/install.sh ended without a result"
@@ -348,8 +416,15 @@ for stage in "${stages[@]}"; do
       ;;
   esac
 done
-real_vault=
-case " ${stages[*]} " in *' vault '* | *' python '* | *' inspector '* | *' claude '* | *' files '* | *' hvac '* | *' http '*) vault_begin ;; esac
+real_vault= wants_release=
+case " ${stages[*]} " in *' vault '*) vault_begin ;; esac
+for stage in "${stages[@]}"; do
+  case $stage in
+    checks | rust | vault) ;;
+    install) wants_release=yes ;;
+    *) wants_release=yes && vault_begin ;;
+  esac
+done
 
 for stage in "${stages[@]}"; do
   say "$stage"
@@ -362,7 +437,10 @@ done
 say "result"
 printf 'time: %s\n' "${times[@]}"
 [ "${#left_out[@]}" -eq 0 ] || printf 'left out: %s\n' "${left_out[@]}"
+# The end of the output is what is looked at first, and often all that is kept of it.
+head -n 90 "$excerpts"
 [ "${#broken[@]}" -eq 0 ] || printf 'broken: %s\n' "${broken[@]}"
+sed -n '1,40s/^/failed: /p; 41s/.*/failed: … and more/p' "$failed_tests"
 rm -rf "$logs"
 
 line="$passed passed, $failed failed"
