@@ -70,6 +70,8 @@ pub(super) async fn embed(config: &mut Config, whom: For<'_>) -> Result<DevVault
         prefix: config.default_prefix.clone(),
         mount: config.kv_mount.as_str().to_owned(),
         transit: config.transit_mount.as_str().to_owned(),
+        ssh: config.ssh_mount.as_str().to_owned(),
+        pki: config.pki_mount.as_str().to_owned(),
         ..Seed::for_subject(subject.as_str())
     };
     let client = http_client(&Tls { plain: true, ..Tls::default() })?;
@@ -128,6 +130,12 @@ fn announcement(running: &Running, server: Server, report: &Report) -> String {
     }
     for key in &report.transit_keys {
         text.push_str(&format!("Transit key: {key}\n"));
+    }
+    for role in &report.ssh_roles {
+        text.push_str(&format!("SSH role: {role}\n"));
+    }
+    for role in &report.pki_roles {
+        text.push_str(&format!("PKI role: {role}\n"));
     }
     for made in &report.tokens {
         text.push_str(&format!("Token with the policy {}: {}\n", made.policy, made.token));

@@ -14,9 +14,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    engine::{Call, Caller, Engine},
+    engine::{Call, Caller, Engine, LeaseTimes},
     fields::Fields,
     kv2::Kv2,
+    leases::Leases,
     mounts::{Mount, Slot},
     policy::{Acl, Policy},
     random,
@@ -37,6 +38,7 @@ pub(super) struct Core {
     pub(super) mounts: BTreeMap<String, Mount>,
     pub(super) policies: BTreeMap<String, Policy>,
     pub(super) tokens: Tokens,
+    pub(super) leases: Leases,
     /// Who logged in through which mount, so that the same caller gets the same entity.
     entities: HashMap<(String, String), String>,
 }
@@ -85,6 +87,7 @@ impl Core {
             mounts: BTreeMap::new(),
             policies: BTreeMap::new(),
             tokens: Tokens::default(),
+            leases: Leases::default(),
             entities: HashMap::new(),
         };
         for (name, text) in [("default", DEFAULT_POLICY), (WRAPPING, WRAPPING_POLICY)] {
@@ -139,6 +142,7 @@ impl Core {
             return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed"));
         }
         self.tokens.sweep(request.now);
+        self.sweep_leases(request.now);
         if request.path.ends_with('/') && matches!(request.op, Op::Create | Op::Update | Op::Patch) {
             return Err(Fault::bad("cannot write to a path ending in '/'"));
         }
@@ -235,6 +239,7 @@ impl Core {
     fn route(&mut self, request: &Request, mount: &str, inner: &str) -> Answer {
         let Some(entry) = self.mounts.get_mut(mount) else { return Err(Fault::unsupported_path()) };
         let token = request.token.as_deref().unwrap_or_default();
+        let lease = entry.lease_times();
         match &mut entry.slot {
             Slot::System => self.system(request, inner),
             Slot::Tokens => self.token_paths(request, inner),
@@ -246,6 +251,7 @@ impl Core {
                     data: &request.data,
                     now: request.now,
                     mount,
+                    lease: LeaseTimes::default(),
                     caller: Caller::default(),
                 };
                 self.tokens.get_mut(token).ok_or_else(Fault::invalid_token)?.cubbyhole.handle(&call)
@@ -262,13 +268,16 @@ impl Core {
                     data: &request.data,
                     now: request.now,
                     mount,
+                    lease,
                     caller,
                 };
                 let mut answer = engine.handle(&call);
                 if let Ok(Some(reply)) = &mut answer
                     && let Some(known) = engine.fields(inner)
                 {
-                    reply.warnings.extend(Fields(&request.data).unrecognized(known));
+                    let fields = Fields(&request.data);
+                    reply.warnings.extend(fields.unrecognized(known));
+                    reply.warnings.extend(engine.captured(inner).and_then(|name| fields.replaced(name)));
                 }
                 answer
             }
@@ -280,6 +289,10 @@ impl Core {
         let Some(mut reply) = answer? else { return Ok(None) };
         if let Some(login) = reply.login.take() {
             reply = self.login(*login, mount, request.now)?;
+        }
+        self.lease(&mut reply, request, mount);
+        if reply.plain.is_some() {
+            return Ok(Some(reply));
         }
         if !open && reply.status.is_none() && reply.raw.is_none() {
             reply.mount_type = self.mounts.get(mount).map(|mount| mount.kind.clone()).unwrap_or_default();

@@ -11,9 +11,11 @@ use super::{
     approle::AppRole,
     kv1::Kv1,
     kv2::Kv2,
+    pki::Pki,
+    ssh::Ssh,
     transit::Transit,
     userpass::Userpass,
-    wire::{Answer, Object, Op},
+    wire::{Answer, Fault, Object, Op},
 };
 
 /// One call to an engine: allowed already, its path relative to the mount.
@@ -24,8 +26,17 @@ pub(super) struct Call<'a> {
     pub(super) now: DateTime<Utc>,
     /// The mount's own path, `secret/` or `auth/approle/`.
     pub(super) mount: &'a str,
+    /// How long what the mount issues lives.
+    pub(super) lease: LeaseTimes,
     /// Who calls, for engines that record it.
     pub(super) caller: Caller<'a>,
+}
+
+/// The lease times of a mount, in seconds: what is set for it, else the server's.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LeaseTimes {
+    pub(super) default: i64,
+    pub(super) max: i64,
 }
 
 /// The calling token as far as an engine may know it.
@@ -34,6 +45,22 @@ pub(super) struct Caller<'a> {
     pub(super) display_name: &'a str,
     pub(super) entity_id: &'a str,
     pub(super) client_id: &'a str,
+}
+
+/// What Vault takes for a name: it begins and ends with a word character; within, dots and hyphens, and what
+/// `more` adds.
+pub(super) fn is_name(text: &str, more: &[u8]) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.bytes().all(|byte| word(byte) || matches!(byte, b'-' | b'.') || more.contains(&byte))
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().next_back().is_some_and(word)
+}
+
+/// `what` as an answer that says that this is no real Vault.
+pub(super) fn not_here(engine: &str, what: &str) -> Fault {
+    Fault::bad(format!(
+        "the embedded dev Vault's {engine} engine has no {what}; use a real `vault server -dev` for it"
+    ))
 }
 
 /// What is mounted: keeps its data, answers its paths.
@@ -50,6 +77,14 @@ pub(super) trait Engine: Send {
     fn fields(&self, _path: &str) -> Option<&'static [&'static str]> {
         None
     }
+
+    /// The field that a path itself gives; one in the body is passed over, with a warning.
+    fn captured(&self, _path: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// The lease of what [`Secret`](super::wire::Secret) names so is over.
+    fn revoke(&mut self, _secret: &str) {}
 
     /// Answers one call.
     fn handle(&mut self, call: &Call<'_>) -> Answer;
@@ -83,14 +118,19 @@ pub(super) fn secrets(
             let shown = options.cloned().unwrap_or_default();
             Ok((Box::new(Kv1::default()), "kv".to_owned(), Value::Object(shown)))
         }
-        ("transit", None) => {
+        ("transit" | "ssh" | "pki", None) => {
             let shown = options.cloned().unwrap_or_default();
-            Ok((Box::new(Transit::default()), "transit".to_owned(), Value::Object(shown)))
+            let engine: Box<dyn Engine> = match kind {
+                "transit" => Box::new(Transit::default()),
+                "ssh" => Box::new(Ssh::default()),
+                _ => Box::new(Pki::default()),
+            };
+            Ok((engine, kind.to_owned(), Value::Object(shown)))
         }
         ("kv", Some(_)) => {
             Err(Refused::Options("nil backend of type \"kv\" returned from factory".to_owned()))
         }
-        (known, Some(_)) if known == "transit" || ABSENT_SECRETS.contains(&known) => {
+        (known, Some(_)) if ["transit", "ssh", "pki"].contains(&known) || ABSENT_SECRETS.contains(&known) => {
             Err(Refused::Options(format!("secrets engine {known:?} does not allow setting a version")))
         }
         (known, _) if ABSENT_SECRETS.contains(&known) => Err(Refused::NotHere),
@@ -120,9 +160,7 @@ const ABSENT_SECRETS: &[&str] = &[
     "mongodbatlas",
     "nomad",
     "openldap",
-    "pki",
     "rabbitmq",
-    "ssh",
     "terraform",
     "totp",
 ];

@@ -122,6 +122,16 @@ impl<'a> Fields<'a> {
             .then(|| format!("Endpoint ignored these unrecognized parameters: [{}]", ignored.join(" ")))
     }
 
+    /// The warning about a field that the path gives as well.
+    pub(super) fn replaced(&self, name: &str) -> Option<String> {
+        self.has(name).then(|| {
+            format!(
+                "Endpoint replaced the value of these parameters with the values captured from the endpoint's \
+                 path: [{name}]"
+            )
+        })
+    }
+
     /// A list of texts: a JSON list, or one text with commas.
     pub(super) fn list(&self, name: &str) -> Result<Option<Vec<String>>, Fault> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -245,7 +255,7 @@ pub(super) fn unconvertible(place: &str, wanted: &str, value: &Value) -> String 
 }
 
 /// A value as Go's `%v` prints it.
-fn go_print(value: &Value) -> String {
+pub(super) fn go_print(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
         Value::Object(object) => {

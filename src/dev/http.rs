@@ -19,7 +19,7 @@ use super::{
     duration,
     fields::parse_bool,
     json as reader, random,
-    wire::{Answer, Fault, Object, Op, Request},
+    wire::{Answer, Fault, Object, Op, Plain, Request},
 };
 
 /// Vault's default limit for a body.
@@ -36,18 +36,21 @@ fn lock(core: &Shared) -> MutexGuard<'_, Core> {
 /// What goes out.
 struct Out {
     status: StatusCode,
+    media_type: &'static str,
     body: Vec<u8>,
 }
+
+const JSON: &str = "application/json";
 
 impl Out {
     fn json(status: StatusCode, body: &Value) -> Self {
         let mut body = body.to_string().into_bytes();
         body.push(b'\n');
-        Self { status, body }
+        Self { status, media_type: JSON, body }
     }
 
     fn nothing(status: StatusCode) -> Self {
-        Self { status, body: Vec::new() }
+        Self { status, media_type: JSON, body: Vec::new() }
     }
 
     fn fault(fault: &Fault) -> Self {
@@ -148,7 +151,15 @@ fn render(answer: Answer, request: &Request) -> Out {
         Ok(Some(reply)) => reply,
     };
     if let Some(raw) = reply.raw {
-        return Out { status: reply.status.unwrap_or(StatusCode::OK), body: raw.into_bytes() };
+        return Out {
+            status: reply.status.unwrap_or(StatusCode::OK),
+            media_type: JSON,
+            body: raw.into_bytes(),
+        };
+    }
+    if let Some(Plain { media_type, body }) = reply.plain {
+        let status = if body.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
+        return Out { status, media_type, body };
     }
     let is_empty = reply.data.as_ref().is_none_or(serde_json::Map::is_empty);
     if request.op == Op::List && is_empty && reply.warnings.is_empty() && reply.wrap.is_none() {
@@ -369,7 +380,7 @@ fn respond(out: Out) -> Response {
         HeaderValue::from_static("max-age=31536000; includeSubDomains"),
     );
     if has_body {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(out.media_type));
     }
     response
 }

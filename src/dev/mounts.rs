@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     core::Core,
-    engine::{self, Engine, Refused},
+    duration,
+    engine::{self, Engine, LeaseTimes, Refused},
     fields::Fields,
     kv1::DEFAULT_LEASE,
     random,
@@ -55,6 +56,45 @@ impl Mount {
     pub(super) fn name_accessor(&mut self, path: &str) {
         let table = if path.starts_with("auth/") { "auth_" } else { "" };
         self.accessor = format!("{table}{}_{}", self.kind, hex::encode(random::bytes::<4>()));
+    }
+
+    /// The lease times that apply.
+    pub(super) fn lease_times(&self) -> LeaseTimes {
+        let or_server = |set: i64| if set == 0 { DEFAULT_LEASE } else { set };
+        let max = or_server(self.max_lease_ttl);
+        LeaseTimes { default: or_server(self.default_lease_ttl).min(max), max }
+    }
+
+    /// Changes lease times and description; other settings are refused by name.
+    fn retune(&mut self, data: &Object) -> Result<(), Fault> {
+        const KNOWN: &[&str] = &["default_lease_ttl", "max_lease_ttl", "description"];
+        if let Some(other) = data.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+            return Err(Fault::bad(format!(
+                "the embedded dev Vault tunes lease times and description only, not {other:?}; mount it anew \
+                 with what you need"
+            )));
+        }
+        let fields = Fields(data);
+        let time = |name: &str, set: i64| match fields.text_or_empty(name)?.as_str() {
+            "" => Ok(set),
+            "system" => Ok(0),
+            text => match duration::parse(text) {
+                Some(found) => Ok(found.num_seconds()),
+                None => Err(Fault::bad(format!("time: invalid duration {text:?}"))),
+            },
+        };
+        let default = time("default_lease_ttl", self.default_lease_ttl)?;
+        let max = time("max_lease_ttl", self.max_lease_ttl)?;
+        if default != 0 && max != 0 && max < default {
+            return Err(Fault::bad(format!(
+                "backend max lease TTL of {max} would be less than backend default lease TTL of {default}"
+            )));
+        }
+        (self.default_lease_ttl, self.max_lease_ttl) = (default, max);
+        if let Some(description) = fields.text("description")? {
+            self.description = description;
+        }
+        Ok(())
     }
 
     /// `effective`: show the lease times that apply, not those that are set.
@@ -231,9 +271,12 @@ impl Core {
                 }
                 Ok(Some(Reply::data(out)))
             }
-            Op::Create | Op::Update => Err(Fault::bad(
-                "the embedded dev Vault does not tune mounts; mount it anew with what you need",
-            )),
+            Op::Create | Op::Update => {
+                let mount = self.mounts.get_mut(&path).filter(|mount| matches!(mount.slot, Slot::Engine(_)));
+                let missing = || Fault::bad(format!("tune of path {path:?} failed: no mount entry found"));
+                mount.ok_or_else(missing)?.retune(&request.data)?;
+                Ok(None)
+            }
             _ => Err(Fault::unsupported_operation()),
         }
     }

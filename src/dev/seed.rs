@@ -24,6 +24,10 @@ pub struct Seed {
     pub mount_v1: String,
     /// The mount of transit; it is made when it does not exist. Default `transit`.
     pub transit: String,
+    /// The mount of the SSH engine; it is made when it does not exist. Default `ssh`.
+    pub ssh: String,
+    /// The mount of the PKI engine; it is made when it does not exist. Default `pki`.
+    pub pki: String,
     /// The first segment of every agent's tree. Default `mcp`.
     pub prefix: String,
     /// The agent whose tree is filled.
@@ -40,6 +44,8 @@ impl Seed {
             mount: "secret".to_owned(),
             mount_v1: "kv1".to_owned(),
             transit: "transit".to_owned(),
+            ssh: "ssh".to_owned(),
+            pki: "pki".to_owned(),
             prefix: "mcp".to_owned(),
             subject: subject.to_owned(),
             token_ttl: "24h".to_owned(),
@@ -55,6 +61,10 @@ pub struct Report {
     pub secrets: Vec<String>,
     /// Transit keys that were made, with their mount: `transit/k`.
     pub transit_keys: Vec<String>,
+    /// Roles of the SSH engine, with their mount: `ssh/user` for certificates, `ssh/otp` for passwords.
+    pub ssh_roles: Vec<String>,
+    /// Roles of the PKI engine, with their mount: `pki/web`.
+    pub pki_roles: Vec<String>,
     /// The names of the policies that were written.
     pub policies: Vec<String>,
     /// One token for each policy, in the same order.
@@ -142,7 +152,9 @@ pub enum SeedError {
 /// # Errors
 /// See [`SeedError`]. What the server lacks is no error, it is in [`Report::skipped`].
 pub async fn seed(url: &str, token: &str, http: &Client, what: &Seed) -> Result<Report, SeedError> {
-    for name in [&what.mount, &what.mount_v1, &what.transit, &what.prefix, &what.subject] {
+    let names =
+        [&what.mount, &what.mount_v1, &what.transit, &what.ssh, &what.pki, &what.prefix, &what.subject];
+    for name in names {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || name.starts_with('-') || !name.bytes().all(fits) {
             return Err(SeedError::BadName(name.clone()));
@@ -152,10 +164,12 @@ pub async fn seed(url: &str, token: &str, http: &Client, what: &Seed) -> Result<
     let mut report = Report::default();
     parts::kv2(&server, what, &mut report).await?;
     parts::policies(&server, what, &mut report).await?;
-    // What may be missing. SSH and JWT have their place here.
+    // What may be missing. JWT has its place here.
     for (part, done) in [
         ("kv version 1", parts::kv1(&server, what, &mut report).await),
         ("transit", parts::transit(&server, what, &mut report).await),
+        ("ssh", parts::ssh(&server, what, &mut report).await),
+        ("pki", parts::pki(&server, what, &mut report).await),
         ("approle", parts::approle(&server, what, &mut report).await),
         ("userpass", parts::userpass(&server, what, &mut report).await),
     ] {
@@ -228,8 +242,13 @@ impl Server<'_> {
 
     /// Mounts something, unless it is there already.
     async fn mount(&self, path: &str, body: Value) -> Result<(), SeedError> {
+        self.once_only(path, body, "already in use").await
+    }
+
+    /// Makes something that cannot be made twice; that it is there already, the server says in these words.
+    async fn once_only(&self, path: &str, body: Value, already: &str) -> Result<(), SeedError> {
         match self.post(path, body).await {
-            Err(SeedError::Refused { reason, .. }) if reason.contains("already in use") => Ok(()),
+            Err(SeedError::Refused { reason, .. }) if reason.contains(already) => Ok(()),
             other => other.map(|_| ()),
         }
     }

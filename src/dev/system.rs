@@ -53,7 +53,7 @@ impl Core {
             }
             ("wrapping", rest @ ("wrap" | "unwrap" | "lookup" | "rewrap")) => self.wrapping(request, rest),
             ("leases", _) | ("renew" | "revoke" | "revoke-prefix" | "revoke-force", _) => {
-                leases(request, path)
+                self.lease_paths(request, path)
             }
             ("internal", "ui/mounts") => {
                 reads(op)?;
@@ -219,35 +219,6 @@ impl Core {
         };
         self.tokens.revoke_orphan(&id);
         Ok(Some(reply))
-    }
-}
-
-/// No engine here gives leases, so no lease is ever found.
-fn leases(request: &Request, path: &str) -> Answer {
-    let fields = Fields(&request.data);
-    let (call, inline) = match path.split_once('/') {
-        Some(("leases", call)) => call.split_once('/').unwrap_or((call, "")),
-        Some((call, inline)) => (call, inline),
-        None => (path, ""),
-    };
-    let id = match fields.text_or_empty("lease_id")? {
-        id if id.is_empty() => fields.text_or_empty("url_lease_id")?,
-        id => id,
-    };
-    let named = !id.is_empty() || !inline.is_empty();
-    match (call, request.op) {
-        ("lookup", Op::List) => Ok(Some(Reply::keys(Vec::new()))),
-        ("revoke-prefix" | "revoke-force", Op::Update) if !inline.is_empty() => Ok(None),
-        ("lookup" | "renew" | "revoke", Op::Update) if !named => {
-            Err(Fault::bad("lease_id must be specified"))
-        }
-        ("lookup", Op::Update) => Err(Fault::bad("invalid lease")),
-        ("renew", Op::Update) => Err(Fault::bad("lease not found")),
-        ("revoke", Op::Update) => Ok(None),
-        ("lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force", _) => {
-            Err(Fault::unsupported_operation())
-        }
-        _ => Err(Fault::unsupported_path()),
     }
 }
 

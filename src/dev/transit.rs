@@ -19,7 +19,7 @@ use self::{
     material::Kind,
 };
 use super::{
-    engine::{Call, Engine},
+    engine::{self, Call, Engine},
     fields::Fields,
     wire::{Answer, Fault, Op, Reply},
 };
@@ -33,11 +33,8 @@ pub(super) struct Transit {
     keys: BTreeMap<String, Key>,
 }
 
-/// `text` as an answer that says that this is no real Vault.
 fn not_here(what: &str) -> Fault {
-    Fault::bad(format!(
-        "the embedded dev Vault's transit engine has no {what}; use a real `vault server -dev` for it"
-    ))
+    engine::not_here("transit", what)
 }
 
 impl Engine for Transit {
@@ -135,6 +132,10 @@ impl Engine for Transit {
         }
     }
 
+    fn captured(&self, path: &str) -> Option<&'static str> {
+        (path == "random" || path.starts_with("random/")).then_some("source")
+    }
+
     fn handle(&mut self, call: &Call<'_>) -> Answer {
         let path = call.path.trim_end_matches('/');
         let (verb, rest) = path.split_once('/').unwrap_or((path, ""));
@@ -150,7 +151,7 @@ impl Engine for Transit {
                 let write = call.op.is_write();
                 if write { random(call, rest) } else { Err(Fault::unsupported_operation()) }
             }
-            _ if !is_name(name) => Err(Fault::unsupported_path()),
+            _ if !engine::is_name(name, b"") => Err(Fault::unsupported_path()),
             ("keys", "") => self.key(call, name),
             ("keys", "config" | "rotate") if !call.op.is_write() => Err(Fault::unsupported_operation()),
             ("keys", "config") => self.configure(call, name),
@@ -300,14 +301,6 @@ fn kind_named(text: &str) -> Result<Kind, Fault> {
     }
 }
 
-/// What Vault takes for a name: it begins and ends with a word character.
-fn is_name(text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    text.bytes().all(|byte| word(byte) || matches!(byte, b'-' | b'.'))
-        && text.bytes().next().is_some_and(word)
-        && text.bytes().next_back().is_some_and(word)
-}
-
 fn random(call: &Call<'_>, rest: &str) -> Answer {
     let fields = Fields(call.data);
     let (source, wanted) = match rest.split_once('/') {
@@ -338,10 +331,5 @@ fn random(call: &Call<'_>, rest: &str) -> Answer {
     }
     let bytes = super::random::many(usize::try_from(bytes).unwrap_or_default());
     let text = if format == "hex" { hex::encode(bytes) } else { STANDARD.encode(bytes) };
-    let mut reply = Reply::data(json!({ "random_bytes": text }));
-    if fields.has("source") {
-        let text = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [source]";
-        reply.warnings.push(text.to_owned());
-    }
-    Ok(Some(reply))
+    Ok(Some(Reply::data(json!({ "random_bytes": text }))))
 }

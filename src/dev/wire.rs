@@ -88,6 +88,20 @@ pub(super) struct WrapInfo {
     pub(super) wrapped_accessor: Option<String>,
 }
 
+/// What an engine issued that shall have a lease.
+pub(super) struct Secret {
+    /// What the engine knows it by when the lease ends.
+    pub(super) name: String,
+    /// Seconds until then.
+    pub(super) ttl: i64,
+}
+
+/// A body of another type than JSON, sent as it stands.
+pub(super) struct Plain {
+    pub(super) media_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
 /// An answer that went well.
 #[derive(Default)]
 pub(super) struct Reply {
@@ -96,7 +110,10 @@ pub(super) struct Reply {
     pub(super) data: Option<Object>,
     pub(super) auth: Option<Value>,
     pub(super) login: Option<Box<Login>>,
+    /// Set by the core for what `secret` issues.
+    pub(super) lease_id: String,
     pub(super) lease_duration: i64,
+    pub(super) secret: Option<Secret>,
     pub(super) warnings: Vec<String>,
     /// Set by the core: the type of the mount that answered.
     pub(super) mount_type: String,
@@ -107,6 +124,7 @@ pub(super) struct Reply {
     pub(super) rewrapped: Option<(String, String)>,
     /// A body that is sent as it stands.
     pub(super) raw: Option<String>,
+    pub(super) plain: Option<Plain>,
 }
 
 impl Reply {
@@ -125,6 +143,11 @@ impl Reply {
 
     pub(super) fn warning(text: impl Into<String>) -> Self {
         Self { warnings: vec![text.into()], ..Self::default() }
+    }
+
+    /// A body of its own type; nothing at all is 204.
+    pub(super) fn plain(media_type: &'static str, body: Vec<u8>) -> Self {
+        Self { plain: Some(Plain { media_type, body }), ..Self::default() }
     }
 
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
@@ -171,7 +194,7 @@ impl Reply {
             return out;
         }
         out.insert("request_id".into(), json!(request_id));
-        out.insert("lease_id".into(), json!(""));
+        out.insert("lease_id".into(), json!(self.lease_id));
         out.insert("renewable".into(), json!(false));
         out.insert("lease_duration".into(), json!(self.lease_duration));
         out.insert("data".into(), self.data.clone().map_or_else(nothing, Value::Object));

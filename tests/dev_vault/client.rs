@@ -70,6 +70,7 @@ pub(crate) struct Got {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) text: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Got {
@@ -86,7 +87,7 @@ impl Got {
         if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") {
             body = unchunk(&body);
         }
-        Self { status, headers, text: String::from_utf8_lossy(&body).into_owned() }
+        Self { status, headers, text: String::from_utf8_lossy(&body).into_owned(), bytes: body }
     }
 
     pub(crate) fn json(&self) -> Value {

@@ -11,6 +11,7 @@
     clippy::print_stdout
 )]
 
+mod alike;
 mod client;
 mod differential;
 mod promises;

@@ -233,6 +233,9 @@ async fn what_is_not_here_says_so() {
     let vault = start().await;
     ask(&vault, "POST", "sys/mounts/transit", "root", json!({ "type": "transit" })).await;
     ask(&vault, "POST", "transit/keys/key", "root", json!({})).await;
+    for engine in ["ssh", "pki"] {
+        ask(&vault, "POST", &format!("sys/mounts/{engine}"), "root", json!({ "type": engine })).await;
+    }
     for (path, body) in [
         ("transit/keys/other", json!({ "type": "ml-dsa" })),
         ("transit/keys/other", json!({ "derived": true, "convergent_encryption": true })),
@@ -241,8 +244,28 @@ async fn what_is_not_here_says_so() {
         ("transit/keys/key/trim", json!({ "min_available_version": 1 })),
         ("transit/encrypt/key", json!({ "plaintext": "eA==", "nonce": "AAAAAAAAAAAAAAAA" })),
         ("transit/hmac/key", json!({ "input": "eA==", "algorithm": "sha3-256" })),
-        ("sys/mounts/pki", json!({ "type": "pki" })),
-        ("sys/mounts/ssh", json!({ "type": "ssh" })),
+        ("ssh/issue/user", json!({})),
+        (
+            "ssh/roles/x",
+            json!({ "key_type": "ca", "allow_user_certificates": true, "allowed_users_template": true }),
+        ),
+        (
+            "ssh/roles/x",
+            json!({ "key_type": "ca", "allow_user_certificates": true, "algorithm_signer": "ssh-rsa" }),
+        ),
+        ("ssh/config/ca", json!({ "managed_key_name": "x" })),
+        ("ssh/config/ca", json!({ "public_key": "x", "private_key": "x" })),
+        ("pki/sign/web", json!({ "csr": "x" })),
+        ("pki/config/urls", json!({})),
+        ("pki/tidy", json!({})),
+        ("pki/roles/x", json!({ "use_pss": true })),
+        ("pki/roles/x", json!({ "policy_identifiers": "1.2.3" })),
+        ("pki/roles/x", json!({ "key_type": "ec", "key_bits": 224 })),
+        ("pki/root/generate/existing", json!({})),
+        ("pki/root/generate/internal", json!({ "key_type": "ec", "permitted_dns_domains": "example.com" })),
+        ("pki/revoke", json!({ "certificate": "x" })),
+        ("sys/mounts/ssh/tune", json!({ "listing_visibility": "unauth" })),
+        ("sys/mounts/aws", json!({ "type": "aws" })),
         ("sys/mounts/database", json!({ "type": "database" })),
         ("sys/auth/jwt", json!({ "type": "jwt" })),
         ("sys/audit/file", json!({ "type": "file" })),
@@ -256,7 +279,7 @@ async fn what_is_not_here_says_so() {
         assert_eq!(got.status, 400, "{path}");
         assert!(got.text.contains("embedded dev Vault"), "{path}: {}", got.text);
     }
-    let got = ask(&vault, "POST", "pki/issue/web", "root", json!({})).await;
+    let got = ask(&vault, "POST", "aws/creds/x", "root", json!({})).await;
     assert_eq!(got.status, 404);
 }
 
@@ -294,10 +317,37 @@ async fn the_sample_content_can_be_used_by_all_its_logins() {
     let versions = json!({ "versions": [1] });
     assert_eq!(ask(&vault, "POST", "secret/undelete/mcp/alice/retired", &agent, versions).await.status, 204);
 
-    // Twice adds versions and breaks nothing.
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    for (path, body) in [
+        ("ssh/sign/user", json!({ "public_key": key })),
+        ("ssh/creds/otp", json!({ "ip": "127.0.0.1" })),
+        ("pki/issue/web", json!({ "common_name": "a.example.test" })),
+    ] {
+        for token in [&robot, &human, &agent] {
+            let got = ask(&vault, "POST", path, token, body.clone()).await;
+            assert_eq!(got.status, 200, "{path}: {}", got.text);
+        }
+        assert_eq!(ask(&vault, "POST", path, &reader, body).await.status, 403, "{path}");
+    }
+    for token in [&robot, &human, &agent, &reader] {
+        assert_eq!(
+            ask(&vault, "LIST", "pki/roles", token, Value::Null).await.at("/data/keys"),
+            json!(["web"])
+        );
+    }
+
+    // Twice adds versions and breaks nothing: the authorities are the same ones.
+    let authorities = async || {
+        let ssh = ask(&vault, "GET", "ssh/public_key", "", Value::Null).await;
+        let pki = ask(&vault, "GET", "pki/ca/pem", "", Value::Null).await;
+        assert!(ssh.text.starts_with("ssh-ed25519 ") && pki.text.starts_with("-----BEGIN CERTIFICATE"));
+        (ssh.text, pki.text, ask(&vault, "LIST", "pki/certs", "root", Value::Null).await.at("/data/keys"))
+    };
+    let before = authorities().await;
     let again = seed(&vault.url(), vault.root_token(), &http, &what).await.unwrap();
-    assert!(again.skipped.is_empty());
+    assert!(again.skipped.is_empty(), "{:?}", again.skipped);
     assert_eq!(again.secrets, report.secrets);
+    assert_eq!(authorities().await, before);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //!
 //! `{name}` in a path, header or body is replaced by what an earlier step kept from that server's answer.
 
+mod pki;
+mod ssh;
 mod transit;
 
 use serde_json::{Value, json};
@@ -101,6 +103,8 @@ pub(crate) fn steps() -> Vec<Step> {
         logins(),
         leases(),
         transit::steps(),
+        ssh::steps(),
+        pki::steps(),
         seal(),
     ] {
         all.extend(part);

@@ -94,6 +94,62 @@ pub(super) async fn transit(server: &Server<'_>, what: &Seed, report: &mut Repor
     Ok(())
 }
 
+/// An authority for certificates with a role for it, and a role for one-time passwords.
+pub(super) async fn ssh(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let mount = &what.ssh;
+    let body = json!({ "type": "ssh", "description": "sample doors" });
+    server.mount(&format!("sys/mounts/{mount}"), body).await?;
+    // Ed25519 is made in no time, where Vault's own choice, RSA with 4096 bits, takes a second.
+    let authority = json!({ "key_type": "ed25519" });
+    server.once_only(&format!("{mount}/config/ca"), authority, "already configured").await?;
+    let certificates = json!({
+        "key_type": "ca",
+        "allow_user_certificates": true,
+        "default_user": "ubuntu",
+        "allowed_users": "ubuntu,deploy",
+        "default_extensions": { "permit-pty": "" },
+        "ttl": "30m",
+        "max_ttl": "8h",
+    });
+    let passwords = json!({
+        "key_type": "otp",
+        "default_user": "ubuntu",
+        "allowed_users": "ubuntu,deploy",
+        "cidr_list": "127.0.0.0/8,10.0.0.0/8",
+    });
+    for (role, body) in [("user", certificates), ("otp", passwords)] {
+        server.post(&format!("{mount}/roles/{role}"), body).await?;
+        report.ssh_roles.push(format!("{mount}/{role}"));
+    }
+    Ok(())
+}
+
+/// A root and a role for names below `example.test`.
+pub(super) async fn pki(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
+    let mount = &what.pki;
+    let config = json!({ "max_lease_ttl": "8760h" });
+    let body = json!({ "type": "pki", "description": "sample certificates", "config": config });
+    server.mount(&format!("sys/mounts/{mount}"), body).await?;
+    // Ed25519 as above: nothing is made at start that takes time. Certificates have keys that everybody reads.
+    let root = json!({
+        "common_name": "a sample authority, for trying out only",
+        "issuer_name": "sample",
+        "key_type": "ed25519",
+        "ttl": "8760h",
+    });
+    server.once_only(&format!("{mount}/root/generate/internal"), root, "name already in use").await?;
+    let role = json!({
+        "allowed_domains": "example.test",
+        "allow_subdomains": true,
+        "key_type": "ec",
+        "ttl": "24h",
+        "max_ttl": "720h",
+    });
+    server.post(&format!("{mount}/roles/web"), role).await?;
+    report.pki_roles.push(format!("{mount}/web"));
+    Ok(())
+}
+
 /// Two policies for the subject's own tree, and a token with each.
 pub(super) async fn policies(server: &Server<'_>, what: &Seed, report: &mut Report) -> Result<(), SeedError> {
     let subject = &what.subject;
@@ -127,10 +183,11 @@ path "sys/capabilities-self" { capabilities = ["update"] }
 "#;
 
 pub(super) fn agent_policy(what: &Seed) -> String {
-    let Seed { mount, mount_v1, transit, prefix, subject, .. } = what;
+    let Seed { mount, mount_v1, transit, ssh, pki, prefix, subject, .. } = what;
     let tree = format!("{prefix}/{subject}");
     format!(
-        r#"# Reads and writes in its own tree, computes with transit keys, nothing else.
+        r#"# Reads and writes in its own tree, computes with transit keys, has keys signed and certificates issued,
+# nothing else.
 path "{mount}/data/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete"] }}
 path "{mount}/metadata/{tree}" {{ capabilities = ["list"] }}
 path "{mount}/metadata/{tree}/*" {{ capabilities = ["create", "read", "update", "patch", "delete", "list"] }}
@@ -149,21 +206,28 @@ path "{transit}/sign/*" {{ capabilities = ["update"] }}
 path "{transit}/verify/*" {{ capabilities = ["update"] }}
 path "{transit}/hmac/*" {{ capabilities = ["update"] }}
 path "{transit}/random" {{ capabilities = ["update"] }}
+path "{ssh}/creds/*" {{ capabilities = ["update"] }}
+path "{ssh}/sign/*" {{ capabilities = ["update"] }}
+path "{ssh}/roles/*" {{ capabilities = ["read"] }}
+path "{pki}/roles" {{ capabilities = ["list"] }}
+path "{pki}/issue/*" {{ capabilities = ["update"] }}
+path "{pki}/revoke" {{ capabilities = ["update"] }}
 {SELF}"#
     )
 }
 
 fn readonly_policy(what: &Seed) -> String {
-    let Seed { mount, mount_v1, prefix, subject, .. } = what;
+    let Seed { mount, mount_v1, pki, prefix, subject, .. } = what;
     let tree = format!("{prefix}/{subject}");
     format!(
-        r#"# Reads in its own tree, writes nothing.
+        r#"# Reads in its own tree, writes and issues nothing.
 path "{mount}/data/{tree}/*" {{ capabilities = ["read"] }}
 path "{mount}/metadata/{tree}" {{ capabilities = ["list"] }}
 path "{mount}/metadata/{tree}/*" {{ capabilities = ["read", "list"] }}
 path "{mount}/subkeys/{tree}/*" {{ capabilities = ["read"] }}
 path "{mount_v1}/{tree}" {{ capabilities = ["list"] }}
 path "{mount_v1}/{tree}/*" {{ capabilities = ["read", "list"] }}
+path "{pki}/roles" {{ capabilities = ["list"] }}
 {SELF}"#
     )
 }

@@ -18,7 +18,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::dev::{random, wire::Fault};
+use crate::dev::{pem, random, wire::Fault};
 
 /// Types of keys that a real Vault knows and this one does not have.
 pub(super) const ABSENT: &[&str] = &[
@@ -216,25 +216,17 @@ impl Material {
                 let curve = curve.curve()?;
                 let pair = EcdsaKeyPair::from_pkcs8(curve.signing.0, pkcs8).ok()?;
                 let der: PublicKeyX509Der<'_> = pair.public_key().as_der().ok()?;
-                Some((curve.name.to_owned(), pem(der.as_ref())))
+                Some((curve.name.to_owned(), pem::encode(pem::PUBLIC_KEY, der.as_ref())))
             }
             Self::Rsa { pair, .. } => {
                 let der: PublicKeyX509Der<'_> = pair.public_key().as_der().ok()?;
-                Some((format!("rsa-{}", pair.public_modulus_len() * 8), pem(der.as_ref())))
+                Some((
+                    format!("rsa-{}", pair.public_modulus_len() * 8),
+                    pem::encode(pem::PUBLIC_KEY, der.as_ref()),
+                ))
             }
         }
     }
-}
-
-/// A public key as PEM (RFC 7468).
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = String::from("-----BEGIN PUBLIC KEY-----\n");
-    for line in text.as_bytes().chunks(64) {
-        out.push_str(&String::from_utf8_lossy(line));
-        out.push('\n');
-    }
-    out + "-----END PUBLIC KEY-----\n"
 }
 
 /// A context's own key (RFC 5869, no salt).
