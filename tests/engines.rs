@@ -1,8 +1,8 @@
 //! What each tool of the engines beside KV promises, over stdio and on real back ends: what Vault issues is used
 //! (verified by openssl, logged in with by psql and ssh), and what was refused, Vault never heard of.
 //!
-//! Transit and SSH are tried over the embedded Vault as well; what only a real one has is left out there, by
-//! name. A program that this machine lacks (PostgreSQL, sshd, openssl) is named, too; with CI set its absence
+//! Transit, SSH and PKI are tried over the embedded Vault as well; what only a real one has (databases) is left
+//! out there, by name. A program that this machine lacks (PostgreSQL, sshd, openssl) is named, too; with CI set its absence
 //! is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -18,6 +18,8 @@ mod pki;
 mod policies;
 #[path = "engines/programs.rs"]
 mod programs;
+#[path = "engines/sample.rs"]
+mod sample;
 #[path = "engines/ssh.rs"]
 mod ssh;
 #[path = "engines/transit_attacks.rs"]

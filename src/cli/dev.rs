@@ -72,6 +72,7 @@ pub(super) async fn embed(config: &mut Config, whom: For<'_>) -> Result<DevVault
         transit: config.transit_mount.as_str().to_owned(),
         ssh: config.ssh_mount.as_str().to_owned(),
         pki: config.pki_mount.as_str().to_owned(),
+        database: config.database_mount.as_str().to_owned(),
         ..Seed::for_subject(subject.as_str())
     };
     let client = http_client(&Tls { plain: true, ..Tls::default() })?;

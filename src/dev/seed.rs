@@ -28,6 +28,8 @@ pub struct Seed {
     pub ssh: String,
     /// The mount of the PKI engine; it is made when it does not exist. Default `pki`.
     pub pki: String,
+    /// The mount of the database engine, where a server has one; nothing is made there. Default `database`.
+    pub database: String,
     /// The first segment of every agent's tree. Default `mcp`.
     pub prefix: String,
     /// The agent whose tree is filled.
@@ -46,6 +48,7 @@ impl Seed {
             transit: "transit".to_owned(),
             ssh: "ssh".to_owned(),
             pki: "pki".to_owned(),
+            database: "database".to_owned(),
             prefix: "mcp".to_owned(),
             subject: subject.to_owned(),
             token_ttl: "24h".to_owned(),
@@ -152,9 +155,8 @@ pub enum SeedError {
 /// # Errors
 /// See [`SeedError`]. What the server lacks is no error, it is in [`Report::skipped`].
 pub async fn seed(url: &str, token: &str, http: &Client, what: &Seed) -> Result<Report, SeedError> {
-    let names =
-        [&what.mount, &what.mount_v1, &what.transit, &what.ssh, &what.pki, &what.prefix, &what.subject];
-    for name in names {
+    let mounts = [&what.mount, &what.mount_v1, &what.transit, &what.ssh, &what.pki, &what.database];
+    for name in mounts.into_iter().chain([&what.prefix, &what.subject]) {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || name.starts_with('-') || !name.bytes().all(fits) {
             return Err(SeedError::BadName(name.clone()));

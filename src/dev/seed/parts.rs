@@ -183,7 +183,7 @@ path "sys/capabilities-self" { capabilities = ["update"] }
 "#;
 
 pub(super) fn agent_policy(what: &Seed) -> String {
-    let Seed { mount, mount_v1, transit, ssh, pki, prefix, subject, .. } = what;
+    let Seed { mount, mount_v1, transit, ssh, pki, database, prefix, subject, .. } = what;
     let tree = format!("{prefix}/{subject}");
     format!(
         r#"# Reads and writes in its own tree, computes with transit keys, has keys signed and certificates issued,
@@ -212,6 +212,8 @@ path "{ssh}/roles/*" {{ capabilities = ["read"] }}
 path "{pki}/roles" {{ capabilities = ["list"] }}
 path "{pki}/issue/*" {{ capabilities = ["update"] }}
 path "{pki}/revoke" {{ capabilities = ["update"] }}
+# Nothing is there on the embedded server, and it says so only to those who may ask.
+path "{database}/creds/*" {{ capabilities = ["read"] }}
 {SELF}"#
     )
 }
