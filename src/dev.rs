@@ -3,18 +3,20 @@
 //!
 //! Memory only, loopback only, gone at exit. It knows nothing of the rest of the crate and is reached by
 //! HTTP only, so what works with it works with a real server; where the two differ the real one (1.21.0) is
-//! right, and a test compares them request by request. KV versions 1 and 2, transit, tokens, ACL policies,
-//! AppRole, userpass, response wrapping, seal and health are here; audit devices, identity, namespaces and
-//! every other engine are not, and asking for one gets an answer that says so.
+//! right, and a test compares them request by request. KV versions 1 and 2, transit, SSH, PKI, tokens, leases,
+//! ACL policies, AppRole, userpass, response wrapping, seal and health are here; audit devices, identity,
+//! namespaces and every other engine are not, and asking for one gets an answer that says so.
 //!
 //! ```text
 //! dev            the handle: start, address, root token, shutdown
 //! ├ http         bytes ↔ request, and the answers without an envelope; json: bodies and their limits
 //! ├ core         the way of one request: route → token → policies → engine → login or wrapping
 //! │ ├ system     sys/…         mounts   sys/mounts, sys/auth, sys/internal/ui/mounts
+//! │ ├ leases     what was issued, until when; sys/leases/…
 //! │ ├ tokens     the tokens    token_paths   auth/token/…
 //! │ └ policy     rules and what they allow together
-//! ├ engine       what is mounted: kv1, kv2, transit, approle, userpass — the seam for more
+//! ├ engine       what is mounted: kv1, kv2, transit, ssh, pki, approle, userpass — the seam for more
+//! ├ keypair      keys that sign, for ssh and pki; pem: their text
 //! └ seed         sample content, set up by HTTP on any Vault
 //! ```
 

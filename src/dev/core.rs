@@ -173,7 +173,8 @@ impl Core {
             exists = mount.as_deref().and_then(|mount| self.exists(mount, &inner, &token));
             request.op = if exists == Some(false) { Op::Create } else { Op::Update };
         }
-        let sudo = is_root_path(&request.path);
+        let sudo = is_root_path(&request.path)
+            || mount.as_deref().is_some_and(|mount| self.needs_sudo(mount, &inner));
         let allowed = acl.allows(request.op, &request.path, sudo);
         let last_use = self.tokens.spend(&token);
         let answer = match mount.as_deref() {
@@ -224,6 +225,13 @@ impl Core {
                     || inner.starts_with("internal/ui/mounts/")
             }
             Some(Slot::Engine(engine)) => op != Op::Other && engine.is_open(inner),
+            _ => false,
+        }
+    }
+
+    fn needs_sudo(&self, mount: &str, inner: &str) -> bool {
+        match self.mounts.get(mount).map(|mount| &mount.slot) {
+            Some(Slot::Engine(engine)) => engine.needs_sudo(inner),
             _ => false,
         }
     }

@@ -73,6 +73,11 @@ pub(super) trait Engine: Send {
         false
     }
 
+    /// Whether `path` asks for `sudo`.
+    fn needs_sudo(&self, _path: &str) -> bool {
+        false
+    }
+
     /// The fields that a path knows; others are answered with a warning. `None`: it takes any.
     fn fields(&self, _path: &str) -> Option<&'static [&'static str]> {
         None
@@ -84,7 +89,7 @@ pub(super) trait Engine: Send {
     }
 
     /// The lease of what [`Secret`](super::wire::Secret) names so is over.
-    fn revoke(&mut self, _secret: &str) {}
+    fn revoke(&mut self, _secret: &str, _now: DateTime<Utc>) {}
 
     /// Answers one call.
     fn handle(&mut self, call: &Call<'_>) -> Answer;
@@ -130,7 +135,7 @@ pub(super) fn secrets(
         ("kv", Some(_)) => {
             Err(Refused::Options("nil backend of type \"kv\" returned from factory".to_owned()))
         }
-        (known, Some(_)) if ["transit", "ssh", "pki"].contains(&known) || ABSENT_SECRETS.contains(&known) => {
+        (known, Some(_)) if UNVERSIONED.contains(&known) || ABSENT_SECRETS.contains(&known) => {
             Err(Refused::Options(format!("secrets engine {known:?} does not allow setting a version")))
         }
         (known, _) if ABSENT_SECRETS.contains(&known) => Err(Refused::NotHere),
@@ -147,6 +152,9 @@ pub(super) fn auth(kind: &str) -> Result<Box<dyn Engine>, Refused> {
         _ => Err(Refused::Unknown),
     }
 }
+
+/// Engines that are here and have no versions.
+const UNVERSIONED: &[&str] = &["transit", "ssh", "pki"];
 
 const ABSENT_SECRETS: &[&str] = &[
     "aws",

@@ -54,17 +54,17 @@ impl Core {
             let Some(mount) = mounts.get_mut(&lease.mount) else { return false };
             let lives = lease.ends > now && tokens.get(&lease.token).is_some();
             if !lives && let Slot::Engine(engine) = &mut mount.slot {
-                engine.revoke(&lease.secret);
+                engine.revoke(&lease.secret, now);
             }
             lives
         });
     }
 
-    fn revoke_lease(&mut self, id: &str) {
+    fn revoke_lease(&mut self, id: &str, now: DateTime<Utc>) {
         if let Some(lease) = self.leases.0.remove(id)
             && let Some(Slot::Engine(engine)) = self.mounts.get_mut(&lease.mount).map(|mount| &mut mount.slot)
         {
-            engine.revoke(&lease.secret);
+            engine.revoke(&lease.secret, now);
         }
     }
 
@@ -88,7 +88,7 @@ impl Core {
                 let ids: Vec<String> =
                     self.leases.0.keys().filter(|id| id.starts_with(&prefix)).cloned().collect();
                 for id in ids {
-                    self.revoke_lease(&id);
+                    self.revoke_lease(&id, request.now);
                 }
                 Ok(None)
             }
@@ -104,7 +104,7 @@ impl Core {
                 None => Fault::bad("lease not found"),
             }),
             ("revoke", Op::Update) => {
-                self.revoke_lease(&id);
+                self.revoke_lease(&id, request.now);
                 Ok(None)
             }
             ("lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force", _) => {

@@ -19,6 +19,8 @@ mod roles;
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+
 use self::{issuers::Issuers, revocation::Certificates, roles::Role};
 use super::{
     engine::{self, Call, Engine},
@@ -49,6 +51,10 @@ impl Engine for Pki {
 
     fn is_open(&self, path: &str) -> bool {
         matches!(path, "ca" | "ca/pem" | "ca_chain" | "crl" | "crl/pem") || path.starts_with("cert/")
+    }
+
+    fn needs_sudo(&self, path: &str) -> bool {
+        path == "root"
     }
 
     fn fields(&self, path: &str) -> Option<&'static [&'static str]> {
@@ -134,8 +140,8 @@ impl Engine for Pki {
         }
     }
 
-    fn revoke(&mut self, secret: &str) {
-        self.certificates.revoke(secret, chrono::Utc::now());
+    fn revoke(&mut self, secret: &str, now: DateTime<Utc>) {
+        self.certificates.revoke(secret, now);
     }
 }
 

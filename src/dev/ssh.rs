@@ -10,6 +10,7 @@ mod sign;
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use self::{authority::Authority, otp::Passwords, roles::Role};
@@ -109,7 +110,7 @@ impl Engine for Ssh {
         }
     }
 
-    fn revoke(&mut self, secret: &str) {
+    fn revoke(&mut self, secret: &str, _now: DateTime<Utc>) {
         self.passwords.forget(secret);
     }
 }
