@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{not_here, otp::Network};
+use super::not_here;
 use crate::dev::{
     fields::{Fields, go_print, to_int},
     keypair::Hash,
@@ -125,7 +126,7 @@ impl Role {
         let networks = |name: &str, entry: &str| {
             let list = fields.text_or_empty(name)?;
             for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-                if Network::parse(item).is_none() {
+                if item.parse::<IpNet>().is_err() {
                     let text = format!("failed to validate {name}{entry}: invalid CIDR address: {item}");
                     return Err(Fault::list(StatusCode::INTERNAL_SERVER_ERROR, &[&text]));
                 }
