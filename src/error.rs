@@ -128,6 +128,14 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// More than a caller may have open at once.
+    #[error("There are {limit} {what} of this subject already. Wait until one ends, or end one.")]
+    TooManyOpen {
+        /// What there are too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A confirmation that is unknown, used, expired, or for another call.
     #[error(
         "The confirmation does not hold: {fault}. Nothing was done; call again without it to be asked anew."
@@ -431,6 +439,7 @@ codes!(Error {
     Self::ApprovalTimedOut { .. } => NotAllowed "approval_timed_out", "no answer before the question ran out";
     Self::NotConfirmed => NotAllowed "not_confirmed", "something other than `yes` was answered";
     Self::TooManyPending { .. } => Busy "too_many_pending", "three questions of this subject are open already";
+    Self::TooManyOpen { .. } => Busy "too_many_open", "64 calls or streams of this subject over HTTP are open already";
     Self::TicketInvalid { .. } => NotAllowed "ticket_invalid", "a confirmation is forged, used, expired, or for another call";
     // Vault's own word for it, and the one that clients of its libraries know.
     Self::NotFound => Absent "invalid_path", "no secret there";

@@ -41,8 +41,8 @@ pub(super) fn run(mut config: Config, dev: bool, telemetry: Telemetry) -> Result
                 .inspect_err(|error| tracing::warn!(%error, "no approver can attach"))
                 .ok()
         };
-        let app = App::new(broker.clone(), approvers, telemetry.files(), ended.clone())?;
         let listener = Listener::bind(broker.config()).await?;
+        let app = App::new(broker.clone(), approvers, telemetry.files(), &listener.url(), ended.clone())?;
         // Nobody reading is no fault.
         let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
         tokio::spawn(serve::on_signal(ended.clone()));

@@ -11,6 +11,7 @@ mod fixed;
 mod health;
 mod intake;
 mod listen;
+pub mod mcp;
 pub mod openapi;
 mod rest;
 pub mod routes;
@@ -30,7 +31,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use listen::{Listener, Peer};
 use routes::Routes;
 
-use crate::{broker::Broker, error::Error, front::approver::Hub, telemetry::log};
+use crate::{
+    broker::Broker,
+    error::Error,
+    front::{approver::Hub, mcp::House},
+    telemetry::log,
+};
 
 /// What every request's handler may use.
 pub struct App {
@@ -46,6 +52,8 @@ pub struct App {
     pub document: OnceLock<fixed::Fixed>,
     /// Cancelled when the server is to end: questions and streams end with it.
     pub ended: CancellationToken,
+    /// What the routes of MCP share.
+    pub mcp: mcp::Mcp,
     /// What the last look at Vault found.
     pub readiness: health::Readiness,
     /// What the server is watched by.
@@ -53,7 +61,7 @@ pub struct App {
 }
 
 impl App {
-    /// The state of a server over this broker. Needs a runtime.
+    /// The state of a server over this broker that is reached at this URL. Needs a runtime.
     ///
     /// # Errors
     /// `config_invalid` when the settings of authentication do not fit.
@@ -61,13 +69,16 @@ impl App {
         broker: Arc<Broker>,
         approvers: Option<Arc<Hub>>,
         files: &log::Files,
+        url: &str,
         ended: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let auth = auth::Auth::new(broker.config())?;
         let watch = watch::Watch::begin(files, ended.clone())?;
         let readiness = health::Readiness::default();
         let (pending, document) = (confirm::Pending::default(), OnceLock::new());
-        Ok(Arc::new(Self { broker, auth, approvers, pending, document, ended, readiness, watch }))
+        let house = House::new(broker.clone(), approvers.clone(), ended.clone())?;
+        let mcp = mcp::Mcp::new(house, broker.config(), url, ended.clone())?;
+        Ok(Arc::new(Self { broker, auth, approvers, pending, document, ended, mcp, readiness, watch }))
     }
 }
 
@@ -76,6 +87,7 @@ impl App {
 pub fn routes() -> Routes {
     auth::routes()
         .merge(health::routes())
+        .merge(mcp::routes())
         .merge(watch::routes())
         .merge(whoami::routes())
         .merge(openapi::routes())

@@ -14,5 +14,6 @@ mod roots;
 pub mod stdio;
 pub mod streams;
 
+pub(in crate::front) use flight::InFlight;
 pub use flight::Tracked;
 pub use handler::{Dialog, House, McpServer};

@@ -26,6 +26,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::ApprovalTimedOut { seconds: 120 },
         Error::NotConfirmed,
         Error::TooManyPending { limit: 3 },
+        Error::TooManyOpen { what: "calls", limit: 64 },
         Error::TicketInvalid { fault: "it is unknown, used or expired" },
         Error::NotFound,
         Error::VersionGone { version: 3, state: "deleted", remedy: "Undelete it, or read another version." },

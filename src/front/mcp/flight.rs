@@ -48,7 +48,7 @@ impl InFlight {
     }
 
     /// False when the id is taken.
-    pub(super) fn arrived(&self, id: &RequestId) -> bool {
+    pub(in crate::front) fn arrived(&self, id: &RequestId) -> bool {
         let mut requests = self.lock();
         if requests.contains_key(id) {
             return false;
@@ -70,18 +70,18 @@ impl InFlight {
     }
 
     /// The answer is written.
-    pub(super) fn sent(&self, id: &RequestId) {
+    pub(in crate::front) fn sent(&self, id: &RequestId) {
         if self.lock().remove(id).is_some() {
             self.changed.notify_one();
         }
     }
 
     /// The client no longer wants an answer.
-    pub(super) fn cancelled(&self, id: &RequestId) {
+    pub(in crate::front) fn cancelled(&self, id: &RequestId) {
         self.mark(id, |request| request.cancelled = true);
     }
 
-    fn handled(&self, id: &RequestId) {
+    pub(in crate::front) fn handled(&self, id: &RequestId) {
         self.mark(id, |request| request.handled = true);
     }
 
