@@ -77,6 +77,36 @@ fn tools() -> String {
     table
 }
 
+/// Routes by group, in the order of the document's groups.
+fn rest() -> String {
+    let api = api();
+    let mut table = String::from("| route | scope | what it does |\n|---|---|---|\n");
+    for tag in api["tags"].as_array().unwrap() {
+        for (path, methods) in api["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                if operation["tags"][0] != tag["name"] {
+                    continue;
+                }
+                let security = operation["security"].as_array().unwrap();
+                let scope =
+                    match security.first().map(|scheme| scheme.as_object().unwrap().values().next().unwrap())
+                    {
+                        None => "open",
+                        Some(scopes) => scopes
+                            .as_array()
+                            .unwrap()
+                            .first()
+                            .map_or("any caller", |scope| scope.as_str().unwrap()),
+                    };
+                let about = operation["summary"].as_str().unwrap();
+                writeln!(table, "| `{} {path}` | {scope} | {} |", method.to_uppercase(), cell(about))
+                    .unwrap();
+            }
+        }
+    }
+    table
+}
+
 /// `long` says of secrets how they may be given, as only the longer document does.
 fn settings(long: bool) -> String {
     let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
@@ -111,9 +141,13 @@ fn help(arguments: &[&str]) -> String {
 fn the_readmes_tables_are_the_codes() {
     let mut text = read("README.md");
     let commands = format!("```text\n{}```\n", help(&["--help"]));
-    for (name, table) in
-        [("tools", tools()), ("settings", settings(false)), ("errors", codes()), ("commands", commands)]
-    {
+    for (name, table) in [
+        ("tools", tools()),
+        ("rest", rest()),
+        ("settings", settings(false)),
+        ("errors", codes()),
+        ("commands", commands),
+    ] {
         fill(&mut text, name, &table);
     }
     hold("README.md", &text);

@@ -19,6 +19,8 @@ mod confirm;
 mod dev;
 #[path = "http/logs.rs"]
 mod logs;
+#[path = "http/pages.rs"]
+mod pages;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]

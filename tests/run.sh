@@ -376,7 +376,12 @@ stage_http() {
   else
     leave_out "an OIDC issuer" "npm cannot install oidc-provider"
   fi
-  [ "${#tests[@]}" -gt 0 ] || return
+  debian chromium=chromium
+  if command -v chromium chromium-browser google-chrome >/dev/null; then
+    tests+=(tests/http_clients/test_pages.py)
+  else
+    leave_out "the pages of --http in a browser" "apt-get cannot install Chromium"
+  fi
   if python=$(python_with tests/http_clients/requirements.txt); then
     VAULT_MCP_NODE_MODULES=${programs%/.bin} pytest_run http "$python" "${tests[@]}"
   else

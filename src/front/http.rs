@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod auth;
 pub mod confirm;
+mod docs;
 mod fixed;
 mod health;
 mod intake;
@@ -91,6 +92,7 @@ pub fn routes() -> Routes {
         .merge(watch::routes())
         .merge(whoami::routes())
         .merge(openapi::routes())
+        .merge(docs::routes())
 }
 
 /// Every route. A request passes the layers from the bottom of this function to its top.

@@ -1,8 +1,6 @@
 //! Answers that stay the same while the server runs: documents, pages and the files they are made of. A client
 //! that has one already is told so and no more.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the pages that need the rest of it follow"))]
-
 use axum::{
     body::Bytes,
     response::{IntoResponse, Response},

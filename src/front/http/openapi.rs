@@ -73,6 +73,17 @@ pub fn made(config: &Config) -> Value {
     for endpoint in super::routes().endpoints() {
         put(endpoint.path, endpoint.verb, document.endpoint(endpoint));
     }
+    let used = |tag: &str| {
+        paths
+            .values()
+            .flat_map(Map::values)
+            .any(|operation| operation.pointer("/tags/0").is_some_and(|used| used == tag))
+    };
+    let tags: Vec<_> = TAGS
+        .iter()
+        .filter(|(tag, _)| used(tag))
+        .map(|(tag, about)| json!({ "name": tag, "description": about }))
+        .collect();
     let schemes = security_schemes(config);
     let security: Vec<_> = schemes.keys().map(|scheme| json!({ scheme: [] })).collect();
     json!({
@@ -85,7 +96,7 @@ pub fn made(config: &Config) -> Value {
             "license": { "name": "MIT or Apache 2.0", "identifier": env!("CARGO_PKG_LICENSE") },
         },
         "servers": [{ "url": config.public_url.as_ref().map_or("/", |url| url.as_str()) }],
-        "tags": TAGS.iter().map(|(name, about)| json!({ "name": name, "description": about })).collect::<Vec<_>>(),
+        "tags": tags,
         "security": security,
         "paths": paths,
         "components": {
@@ -133,13 +144,21 @@ fn tag(toolset: Toolset) -> &'static str {
     }
 }
 
-/// `kv.read` as the name of a component: `KvRead`.
-fn pascal(id: &str) -> String {
-    let capital = |word: &str| {
-        let mut letters = word.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
-    };
-    id.split(['.', '_']).map(capital).collect()
+/// The words of an id or a path as one: `kv.read` is `kvRead`, as the id of an operation.
+fn camel(words: &str) -> String {
+    let mut words = words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let first = words.next().map(str::to_owned);
+    first.into_iter().chain(words.map(capital)).collect()
+}
+
+/// The same as the name of a component: `KvRead`.
+fn pascal(words: &str) -> String {
+    capital(&camel(words))
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 fn method(verb: Verb) -> String {
@@ -276,8 +295,6 @@ impl Document<'_> {
 
     /// What is said of a route that is no operation's.
     fn endpoint(&mut self, endpoint: &Endpoint) -> Value {
-        let word = endpoint.path.replace(['{', '}', '*'], "");
-        let words: Vec<_> = word.split(['/', '-', '.']).filter(|word| !word.is_empty()).collect();
         let parameters = endpoint.parameters.iter().map(|parameter| {
             let place = match parameter.place {
                 Place::Path => "path",
@@ -303,7 +320,7 @@ impl Document<'_> {
             responses.insert(reply.status.to_string(), response.into());
         }
         Operation {
-            operation_id: format!("{}_{}", method(endpoint.verb), words.join("_")),
+            operation_id: camel(&format!("{}{}", method(endpoint.verb), endpoint.path)),
             tags: [endpoint.tag],
             summary: endpoint.title,
             description: endpoint.about.to_owned(),
@@ -321,6 +338,7 @@ fn content(content: Content, contract: Contract) -> Option<Contents> {
     let (media, schema) = match content {
         Content::Nothing => return None,
         Content::Json(schema) => ("application/json", inline(schema, contract)),
+        Content::Fault => ("application/json", reference("schemas", "Error")),
         Content::Text(media) => (media, json!({ "type": "string" })),
     };
     Some(BTreeMap::from([(media, Media { schema, example: None })]))

@@ -104,6 +104,8 @@ pub enum Content {
     Nothing,
     /// `application/json` of this schema.
     Json(fn(&mut SchemaGenerator) -> Schema),
+    /// A refusal as every route gives it: `detail`, and `error` where it has a code.
+    Fault,
     /// Text of this media type.
     Text(&'static str),
 }

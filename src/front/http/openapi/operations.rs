@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Document, examples, ids,
+    Document, camel, examples, ids,
     model::{Body, Operation, Parameter, Response, json_of},
     pascal, reference, tag,
 };
@@ -28,7 +28,7 @@ impl Document<'_> {
         let (status, done) = self.done(row);
         responses.insert(status.to_owned(), done.into());
         Operation {
-            operation_id: spec.tool_name(),
+            operation_id: camel(spec.id),
             tags: [tag(spec.toolset)],
             summary: spec.title,
             description,
