@@ -2,7 +2,7 @@
 //!
 //! Reads text into nanoseconds and writes Go's own form back. It knows no time zone and no calendar.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 /// Reads a duration from a JSON value: a number or a numeric text is seconds, an empty text is zero.
@@ -73,6 +73,18 @@ fn go(text: &str) -> Option<TimeDelta> {
     Some(if negative { -total } else { total })
 }
 
+/// A moment some seconds later, or the last that there is.
+pub(super) fn later(moment: DateTime<Utc>, seconds: i64) -> DateTime<Utc> {
+    let end = TimeDelta::try_seconds(seconds).and_then(|span| moment.checked_add_signed(span));
+    end.unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// A moment some seconds earlier, or the first that Unix knows.
+pub(super) fn earlier(moment: DateTime<Utc>, seconds: i64) -> DateTime<Utc> {
+    let start = TimeDelta::try_seconds(seconds).and_then(|span| moment.checked_sub_signed(span));
+    start.unwrap_or_default().max(DateTime::UNIX_EPOCH)
+}
+
 /// Whole seconds in the form of Go's `Duration.String`: `0s`, `1m30s`, `3h0m0s`.
 pub(super) fn to_go(seconds: i64) -> String {
     let sign = if seconds < 0 { "-" } else { "" };
@@ -107,6 +119,17 @@ mod tests {
         }
         for text in ["h", "5 s", "5x", "five", "1h5", "-", "9999999999999h"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_span_is_too_long_for_a_moment() {
+        let now = Utc::now();
+        assert_eq!(later(now, 60) - now, TimeDelta::seconds(60));
+        assert_eq!(now - earlier(now, 60), TimeDelta::seconds(60));
+        for seconds in [9_000_000_000_000_000, i64::MAX] {
+            assert_eq!(later(now, seconds), DateTime::<Utc>::MAX_UTC);
+            assert_eq!(earlier(now, seconds), DateTime::UNIX_EPOCH);
         }
     }
 

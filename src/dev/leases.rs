@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
     core::Core,
+    duration,
     fields::Fields,
     mounts::Slot,
     random,
@@ -42,7 +43,7 @@ impl Core {
             secret: name,
             token: request.token.clone().unwrap_or_default(),
             issued: request.now,
-            ends: request.now + TimeDelta::seconds(ttl),
+            ends: duration::later(request.now, ttl),
         };
         self.leases.0.insert(id, lease);
     }

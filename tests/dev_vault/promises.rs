@@ -229,6 +229,49 @@ async fn version_1_keeps_numbers_and_version_2_rounds_them_as_vault_does() {
 }
 
 #[tokio::test]
+async fn the_longest_times_break_nothing() {
+    let vault = start().await;
+    let (long, key) = (
+        9_000_000_000_000_000_i64,
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ",
+    );
+    for engine in ["ssh", "pki"] {
+        let config = json!({ "default_lease_ttl": long, "max_lease_ttl": long });
+        ask(
+            &vault,
+            "POST",
+            &format!("sys/mounts/{engine}"),
+            "root",
+            json!({ "type": engine, "config": config }),
+        )
+        .await;
+    }
+    let times = json!({ "ttl": long, "max_ttl": long, "not_before_duration": long });
+    let with = |mut body: Value| {
+        body.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        body
+    };
+    for (path, body) in [
+        ("ssh/config/ca", json!({ "key_type": "ed25519" })),
+        (
+            "ssh/roles/ca",
+            with(json!({ "key_type": "ca", "allow_user_certificates": true, "allowed_users": "*" })),
+        ),
+        ("ssh/roles/otp", json!({ "key_type": "otp", "default_user": "a", "cidr_list": "0.0.0.0/0" })),
+        ("ssh/sign/ca", json!({ "public_key": key, "valid_principals": "a" })),
+        ("ssh/creds/otp", json!({ "ip": "127.0.0.1" })),
+        ("pki/roles/web", with(json!({ "allow_any_name": true, "key_type": "ec" }))),
+        ("pki/root/generate/internal", json!({ "common_name": "a", "key_type": "ed25519", "ttl": long })),
+        ("pki/root/generate/internal", json!({ "common_name": "a", "key_type": "ed25519", "ttl": "1h" })),
+        ("pki/issue/web", json!({ "common_name": "a" })),
+    ] {
+        // An answer, whichever: a panic would cut the connection.
+        let got = ask(&vault, "POST", path, "root", body).await;
+        assert!([200, 204, 400].contains(&got.status), "{path}: {} {}", got.status, got.text);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_here_says_so() {
     let vault = start().await;
     ask(&vault, "POST", "sys/mounts/transit", "root", json!({ "type": "transit" })).await;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
     certificate::Names,
@@ -105,7 +105,7 @@ impl Wanted {
         let mut warnings = Vec::new();
         let not_after = end(call, role, issuer, outliving, &mut warnings)?;
         let before = if role.not_before_duration > 0 { role.not_before_duration } else { 30 };
-        let not_before = call.now - TimeDelta::seconds(before);
+        let not_before = duration::earlier(call.now, before);
         Ok(Self { common_name, names, not_before, not_after, warnings })
     }
 }
@@ -161,7 +161,7 @@ fn end(
         ttl = max;
     }
     let end = match fixed.as_str() {
-        "" => call.now + TimeDelta::seconds(ttl),
+        "" => duration::later(call.now, ttl),
         fixed => DateTime::parse_from_rfc3339(fixed)
             .map_err(|_| {
                 Fault::bad(format!(

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use base64::{DecodeError, Engine as _, engine::general_purpose::STANDARD};
-use chrono::TimeDelta;
 use http::StatusCode;
 use serde_json::json;
 use ssh_key::{Algorithm, public::KeyData};
@@ -17,6 +16,7 @@ use super::{
     roles::{Ca, Role, options},
 };
 use crate::dev::{
+    duration,
     engine::Call,
     fields::Fields,
     keypair::Hash,
@@ -83,8 +83,8 @@ pub(super) fn sign(call: &Call<'_>, name: &str, role: &Role, authority: Option<&
         kind,
         key_id: &key_id,
         principals: &principals,
-        valid_after: (call.now - TimeDelta::seconds(role.not_before_duration)).timestamp().cast_unsigned(),
-        valid_before: (call.now + TimeDelta::seconds(ttl)).timestamp().cast_unsigned(),
+        valid_after: duration::earlier(call.now, role.not_before_duration).timestamp().cast_unsigned(),
+        valid_before: duration::later(call.now, ttl).timestamp().cast_unsigned(),
         critical_options: &critical_options,
         extensions: &extensions,
     };
