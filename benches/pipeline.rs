@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use vault_mcp::{
     audit::Audit,
     broker::{Broker, CallDigest, Channel, Closed, Outcome, Place, canonical_json},
-    caller::{Caller, Front, Scope},
+    caller::{Caller, Front, Meter, Scope},
     config::{Config, Layers},
     front::mcp::stdio::StdioTransport,
     handover::Roots,
@@ -98,7 +98,15 @@ fn caller(config: &Config) -> Caller {
     let subject = Subject::parse("alice").unwrap();
     let place = Arc::new(Place::of(config, &subject));
     let client = Some(Arc::from("bench/1"));
-    Caller { subject, scopes: Scope::ALL.to_vec(), front: Front::Stdio, client, place, roots: Roots::none() }
+    Caller {
+        subject,
+        scopes: Scope::ALL.to_vec(),
+        front: Front::Stdio,
+        client,
+        place,
+        roots: Roots::none(),
+        meter: Meter::default(),
+    }
 }
 
 fn broker(c: &mut Criterion) {

@@ -1,5 +1,5 @@
 //! The one way in. Every call from every front end goes through [`Broker::call`], whose steps read in
-//! order: parse, authorise, limit, observe, decide, record the request, run, record the response, answer.
+//! order: limit, parse, authorise, observe, decide, record the request, run, record the response, answer.
 //!
 //! Asking a human is data: `call` returns [`Outcome::Ask`], the front end carries the question to
 //! somebody, and comes back with what [`Broker::approve`] gave it. What this module does not do: speak
@@ -9,6 +9,7 @@ pub mod events;
 mod grant;
 mod limit;
 pub mod patterns;
+mod room;
 mod tickets;
 mod typed;
 
@@ -41,6 +42,7 @@ pub use typed::{SecretValue, ValueFault};
 
 use events::{Events, What};
 use limit::Limiter;
+use room::Room;
 use tickets::{Lapsed, Shown, Tickets};
 
 /// Most bytes that the arguments of a call may have.
@@ -120,6 +122,7 @@ pub struct Broker {
     vault: Arc<Vault>,
     audit: Audit,
     limiter: Limiter,
+    room: Room,
     tickets: Tickets<Asked>,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
     events: Events,
@@ -156,6 +159,7 @@ impl Broker {
     pub fn new(config: Arc<Config>, vault: Arc<Vault>, audit: Audit) -> Arc<Self> {
         Arc::new(Self {
             limiter: Limiter::new(&config),
+            room: Room::new(&config),
             tickets: Tickets::default(),
             login_attached: Mutex::new(Box::new(|| false)),
             events: Events::default(),
@@ -293,6 +297,13 @@ impl Broker {
         };
         let mut passing = Passing::new(op, caller, id, Target::named("-"));
 
+        // Limit. What a human has said yes to costs one like any call, but is not refused any more.
+        if let Err(error) = self.limiter.take(caller)
+            && approved.is_none()
+        {
+            return Err(self.refuse(&passing, Action::Refused, error));
+        }
+
         // Parse.
         let parsed = self.parse(&mut passing, &arguments);
         let call = match parsed {
@@ -300,10 +311,14 @@ impl Broker {
             Err(error) => return Err(self.refuse(&passing, Action::ValidationFailed, error)),
         };
 
-        // Authorise and limit.
+        // Authorise, and find room.
         if let Err(error) = self.authorise(&passing, call.as_ref()) {
             return Err(self.refuse(&passing, Action::Refused, error));
         }
+        let _place = match self.room.enter(caller).await {
+            Ok(place) => place,
+            Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
+        };
 
         if call.files() != Files::None {
             passing.roots = caller.roots.find().await;
@@ -485,8 +500,13 @@ impl Broker {
         self.tickets.is_open(ticket)
     }
 
-    /// Records a call that never became one: an unknown tool, or arguments that are no object.
+    /// Records a call that never became one: an unknown tool, or arguments that are no object. It costs its caller
+    /// one call all the same, and the error is that of the limit where none is left.
     pub fn refuse_unknown(&self, tool: &str, caller: &Caller, error: Error) -> Error {
+        let (action, error) = match self.limiter.take(caller) {
+            Ok(()) => (Action::ValidationFailed, error),
+            Err(limited) => (Action::Refused, limited),
+        };
         let id = match crate::random::uuid() {
             Ok(id) => id,
             Err(error) => return error,
@@ -497,10 +517,10 @@ impl Broker {
             effect: "-",
             target: &target,
             code: Some(error.code()),
-            ..event_of(Action::ValidationFailed, &id, caller)
+            ..event_of(action, &id, caller)
         };
         let written = self.audit.record(&event);
-        meters::recorded("unknown", Action::ValidationFailed, Some(error.code()), None, written.is_ok());
+        meters::recorded("unknown", action, Some(error.code()), None, written.is_ok());
         match written {
             Ok(_) => error,
             Err(unrecorded) => unrecorded.into(),
@@ -605,7 +625,7 @@ impl Broker {
         {
             return Err(Error::RevealForbidden);
         }
-        self.limiter.take(&passing.caller.subject)
+        Ok(())
     }
 
     /// Whether a human stands between this call and Vault.

@@ -1,6 +1,6 @@
 //! Who calls, as whichever front end authenticated them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,36 @@ pub struct Caller {
     pub place: Arc<Place>,
     /// Folders that files may be read and written in.
     pub roots: Roots,
+    /// What its calls have left of its allowance, for whoever answers the request.
+    pub meter: Meter,
+}
+
+/// What is left of what a subject may do in a window of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Calls in a window.
+    pub limit: u32,
+    /// Calls that are left now.
+    pub remaining: u32,
+    /// Seconds until all are there again.
+    pub reset_seconds: u64,
+}
+
+/// Where the last call of a request leaves word of the allowance. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<Mutex<Option<Allowance>>>);
+
+impl Meter {
+    /// Leaves word.
+    pub fn note(&self, allowance: Allowance) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(allowance);
+    }
+
+    /// The last word, if there was a call and there is a limit.
+    #[must_use]
+    pub fn read(&self) -> Option<Allowance> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Caller {

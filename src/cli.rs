@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     audit::Audit,
     broker::{Broker, Place},
-    caller::{Caller, Front, Scope},
+    caller::{Caller, Front, Meter, Scope},
     config::{Config, Layers, SETTINGS},
     error::Error,
     handover::{Roots, working_folder},
@@ -192,6 +192,7 @@ fn local_caller(config: &Config, front: Front) -> Caller {
         client: None,
         place,
         roots: Roots::Known(working_folder()),
+        meter: Meter::default(),
     }
 }
 

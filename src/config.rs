@@ -669,6 +669,8 @@ settings! {
     rate_limit_requests: u32 = "RATE_LIMIT_REQUESTS" Some("60"), false;
     /// Length of the window in seconds.
     rate_limit_window_seconds: u64 = "RATE_LIMIT_WINDOW_SECONDS" Some("60"), false;
+    /// HTTP: calls that run at a time; four times as many wait for up to 2 s, and what comes on top is refused.
+    max_concurrent_calls: u32 = "MAX_CONCURRENT_CALLS" Some("64"), false;
     /// Who is asked before a write: auto (an attached approver, else the client), client, approver.
     approval: Approval = "APPROVAL" Some("auto"), false;
     /// Effects that wait for a human besides write and destroy; `-issue` removes issue.
@@ -969,6 +971,9 @@ impl Config {
                 "RATE_LIMIT_REQUESTS",
                 "it and the window must be at least 1. RATE_LIMIT_ENABLED=false switches the limit off.",
             ));
+        }
+        if !(1..=10_000).contains(&*config.max_concurrent_calls) {
+            return Err(Error::config("MAX_CONCURRENT_CALLS", "expected 1 to 10000."));
         }
         if let Some(namespace) = config.vault_namespace.as_deref()
             && !namespace.split('/').all(|part| {

@@ -87,6 +87,14 @@ pub enum Error {
         /// Whole seconds until the next call would be let through.
         retry_after_seconds: u64,
     },
+    /// More calls at a time than there is room for.
+    #[error(
+        "More calls are running and waiting than this server takes. Nothing was done; call again in {retry_after_seconds} s. MAX_CONCURRENT_CALLS sets how many run at a time."
+    )]
+    Overloaded {
+        /// Whole seconds to wait.
+        retry_after_seconds: u64,
+    },
     /// `REVEAL=never`.
     #[error(
         "This server never shows secret values to a model (REVEAL=never). Call without reveal; the user can look at the value with Vault's own tools."
@@ -432,6 +440,7 @@ codes!(Error {
     Self::Unauthorized => NobodyKnown "unauthorized", "over HTTP: no credential, one that does not hold, or two of different callers";
     Self::MissingScope { .. } => NotAllowed "missing_scope", "the caller's credential does not allow this kind of call";
     Self::RateLimited { .. } => Busy "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
+    Self::Overloaded { .. } => Unavailable "overloaded", "more calls at a time than there is room for";
     Self::RevealForbidden => NotAllowed "reveal_forbidden", "`REVEAL=never`, and the call asks to see values";
     Self::Declined => NotAllowed "declined", "the human said no";
     Self::Cancelled => NotAllowed "cancelled", "the question was closed, or the call ended, without an answer";
@@ -522,6 +531,17 @@ impl Error {
     /// A setting that does not fit.
     pub fn config(setting: impl Into<String>, fault: impl Into<String>) -> Self {
         Self::Config { setting: setting.into(), fault: fault.into() }
+    }
+
+    /// Seconds after which the same call may go through, where that is known.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_seconds } | Self::Overloaded { retry_after_seconds } => {
+                Some(*retry_after_seconds)
+            }
+            _ => None,
+        }
     }
 
     /// True when the call was refused for what it says, before anything was decided about it.

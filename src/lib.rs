@@ -10,7 +10,7 @@
 //!  cli            what a human types
 //!       │   (a Caller, an &'static Op, JSON arguments)
 //!       ▼
-//!  broker         parse → authorise → limit → observe → decide → record → run → record → answer
+//!  broker         limit → parse → authorise → observe → decide → record → run → record → answer
 //!       │ Look, Granted        │ Event          │ Approved ← tickets ← a human's yes
 //!       ▼                      ▼
 //!  ops ── op                 audit              error, codes, names, effect, secret, place, caller, config:
@@ -34,10 +34,10 @@
 //!    message to rmcp, which calls `call_tool` in `front/mcp/handler.rs`.
 //! 2. The handler finds the row in [`op::OPS`] and calls [`broker::Broker::call`] with the session's
 //!    [`caller::Caller`].
-//! 3. Parse: the arguments become names ([`names::SecretPath`] and friends), or the call ends as
-//!    `VALIDATION_FAILED` with names of arguments and no values. [`broker::Place`] joins the path to the
-//!    caller's own tree.
-//! 4. Authorise and limit: scope, reveal policy, rate.
+//! 3. Limit: it costs one call of the subject's allowance, whatever becomes of it. Parse: the arguments become
+//!    names ([`names::SecretPath`] and friends), or the call ends as `VALIDATION_FAILED` with names of arguments
+//!    and no values. [`broker::Place`] joins the path to the caller's own tree.
+//! 4. Authorise: scope, reveal policy.
 //! 5. Observe: a [`broker::Look`] reads the current version and, at the same time, asks Vault what the token
 //!    may do; the operation makes its [`op::Preview`].
 //! 6. Decide: a write needs a human. A ticket is opened over the digest of the call,

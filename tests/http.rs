@@ -21,6 +21,8 @@ mod dev;
 mod logs;
 #[path = "http/pages.rs"]
 mod pages;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]

@@ -27,7 +27,7 @@ use keyboard::{Keyboard, NoValue, Typed};
 use super::{broker, local_caller, runtime};
 use crate::{
     broker::{Broker, Channel, Closed, Consent, LIFETIME, Outcome, Place, Question, SecretValue, ValueFault},
-    caller::{Caller, Front, Scope},
+    caller::{Caller, Front, Meter, Scope},
     config::{Config, DangerousPatterns, FromSetting, SecretText},
     error::Error,
     front::approver::{
@@ -280,6 +280,7 @@ impl Session {
             client: None,
             place,
             roots: Roots::none(),
+            meter: Meter::default(),
         };
         let op = op::find(&open.ask.op).ok_or(Error::UnknownTool)?;
         match broker.call(op, arguments, &caller, None).await? {

@@ -272,3 +272,15 @@ fn between_the_last_look_and_the_write_stands_vaults_own_check() {
         assert_recorded(&client, &["CONFIRMATION_REQUIRED", "CONFIRMED", "REQUEST", "FAILED"], "conflict");
     }
 }
+
+#[test]
+fn what_a_human_said_yes_to_is_not_refused_for_the_limit() {
+    for era in eras() {
+        let scene = Scene::new();
+        let limit = scene.launch().env("RATE_LIMIT_REQUESTS", "1").env("RATE_LIMIT_WINDOW_SECONDS", "3600");
+        let client = limit.spawn().connect(era);
+        client.always(Answer::yes());
+        assert_eq!(client.call("kv_write", write()).ok()["version"], 1);
+        assert_refused(&client.call("kv_list", json!({})), "rate_limited");
+    }
+}

@@ -16,6 +16,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::Unauthorized,
         Error::MissingScope { scope: "write" },
         Error::RateLimited { retry_after_seconds: 12 },
+        Error::Overloaded { retry_after_seconds: 1 },
         Error::RevealForbidden,
         Error::Declined,
         Error::Cancelled,

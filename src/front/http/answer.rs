@@ -11,7 +11,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{codes::Kind, error::Error};
+use crate::{caller::Allowance, codes::Kind, error::Error};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -67,8 +67,8 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let Self(error) = self;
         let mut headers = HeaderMap::new();
-        if let Error::RateLimited { retry_after_seconds } = &error {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+        if let Some(seconds) = error.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         // A version that is gone is not there: programs ask for one thing only.
         let code =
@@ -109,6 +109,18 @@ pub struct Ids {
     pub request: String,
     /// As the caller gave it, else ours.
     pub correlation: String,
+}
+
+/// What is left of a caller's allowance, in the three fields of draft-ietf-httpapi-ratelimit-headers-06: later
+/// drafts have one field, which clients of such servers do not read.
+pub fn tell_allowance(headers: &mut HeaderMap, allowance: Allowance) {
+    for (name, number) in [
+        ("ratelimit-limit", u64::from(allowance.limit)),
+        ("ratelimit-remaining", u64::from(allowance.remaining)),
+        ("ratelimit-reset", allowance.reset_seconds),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(number));
+    }
 }
 
 /// A header that is a plain word of at most 128 characters: none of a caller's other text gets into a log or

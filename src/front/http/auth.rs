@@ -31,12 +31,12 @@ use http::{
 
 use super::{
     App, Peer,
-    answer::{Fault, Lacking, plain},
+    answer::{Fault, Lacking, plain, tell_allowance},
     intake,
 };
 use crate::{
     broker::Place,
-    caller::{Caller, Front, Scope},
+    caller::{Caller, Front, Meter, Scope},
     config::Config,
     error::Error,
     handover::Roots,
@@ -216,10 +216,14 @@ pub(super) async fn require(State(app): State<Arc<App>>, mut request: Request, n
         }
     };
     let caller = caller(app.broker.config(), &identity, request.headers());
+    let meter = caller.meter.clone();
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(identity.clone());
     let (uri, host) = (request.uri().clone(), request.headers().get(header::HOST).cloned());
     let mut response = next.run(request).await;
+    if let Some(allowance) = meter.read() {
+        tell_allowance(response.headers_mut(), allowance);
+    }
     if let Some(Lacking(scope)) = response.extensions().get::<Lacking>().copied() {
         let headers: HeaderMap = host.into_iter().map(|host| (header::HOST, host)).collect();
         if let Some(value) = app.auth.resource.step_up(&identity, scope, &uri, &headers, &peer) {
@@ -278,5 +282,6 @@ fn caller(config: &Config, identity: &Identity, headers: &HeaderMap) -> Caller {
         place: Arc::new(Place::of(config, &identity.subject)),
         // Files of this machine are not the callers'.
         roots: Roots::none(),
+        meter: Meter::default(),
     }
 }

@@ -114,6 +114,8 @@ HashiCorp Vault or OpenBao for programs and AI agents, each with a credential an
 - **Paths** are relative to the caller's own tree. A slash in a path parameter may be sent as it is or as `%2F`.\n\
 - **Values** are given in clear in REST, never masked: where a schema speaks of a mask, it is what models get over MCP.\n\
 - **Every answer** carries `X-Request-Id` and `X-Correlation-Id`; the second is yours if you send one.\n\
+- **Limits** are a subject's, over all of its credentials: `RateLimit-Limit`, `RateLimit-Remaining` and \
+  `RateLimit-Reset` on the answer to a call say what is left of them.\n\
 - **Refusals** are `{\"detail\", \"error\"}`: a text for people, and a code that stays as it is.\n\
 - **Every call** of an operation is in the audit log, whatever came of it.";
 

@@ -197,8 +197,10 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
         Err(Odd::Error(error)) => return route.on(refused(&app, row, &caller, error)),
         Err(Odd::Word(detail)) => {
             let error = Error::input("query", "a word that is none of the allowed ones");
-            app.broker.refuse_unknown(row.op.spec.id, &caller, error);
-            return route.on(plain(StatusCode::BAD_REQUEST, &detail));
+            return route.on(match app.broker.refuse_unknown(row.op.spec.id, &caller, error) {
+                Error::InvalidInput { .. } => plain(StatusCode::BAD_REQUEST, &detail),
+                other => Fault(other).into_response(),
+            });
         }
     };
     let approved = match app.pending.take(&parts.headers, &caller) {

@@ -134,7 +134,7 @@ fn refusal(kind: Kind, codes: &[&Code]) -> Response {
     let lines: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.code, code.when)).collect();
     let words: Vec<_> = codes.iter().map(|code| code.code).collect();
     let mut headers = ids();
-    if kind == Kind::Busy {
+    if matches!(kind, Kind::Busy | Kind::Unavailable) {
         headers.insert("Retry-After", reference("headers", "RetryAfter"));
     }
     if kind == Kind::NotAllowed {
