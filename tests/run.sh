@@ -8,7 +8,8 @@
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
 #   hvac        KV and transit shared with hvac, the Vault client for Python
-#   http        --http behind nginx with client certificates, and with an OIDC issuer that rotates its keys
+#   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, under the eyes
+#               of Prometheus
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -363,7 +364,7 @@ stage_hvac() {
 }
 
 stage_http() {
-  debian nginx=nginx-light openssl=openssl
+  debian nginx=nginx-light openssl=openssl promtool=prometheus
   python_ready || return
   local python programs tests=()
   if command -v nginx >/dev/null; then
@@ -382,6 +383,12 @@ stage_http() {
   else
     leave_out "the pages of --http in a browser" "apt-get cannot install Chromium"
   fi
+  if command -v prometheus >/dev/null && command -v promtool >/dev/null; then
+    tests+=(tests/http_clients/test_prometheus.py)
+  else
+    leave_out "metrics in Prometheus" "apt-get cannot install it"
+  fi
+  [ "${#tests[@]}" -gt 0 ] || return
   if python=$(python_with tests/http_clients/requirements.txt); then
     VAULT_MCP_NODE_MODULES=${programs%/.bin} pytest_run http "$python" "${tests[@]}"
   else
