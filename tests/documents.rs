@@ -28,6 +28,7 @@ use vault_mcp::{
     error::Error,
     front::http::{answer, openapi},
     op::OPS,
+    telemetry::meters::{Kind, METERS},
 };
 
 const REFRESH: &str = "UPDATE=1 cargo test --test documents";
@@ -151,6 +152,41 @@ fn the_readmes_tables_are_the_codes() {
         fill(&mut text, name, &table);
     }
     hold("README.md", &text);
+}
+
+#[test]
+fn the_list_of_metrics_is_the_codes() {
+    let mut table = String::from("| metric | kind | labels | what it tells |\n|---|---|---|---|\n");
+    for meter in METERS {
+        let labels: Vec<_> = meter.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind) = (meter.name, meter.kind.as_str());
+        writeln!(table, "| `{name}` | {kind} | {} | {} |", labels.join(", "), cell(meter.help)).unwrap();
+    }
+    let mut text = read("docs/observability.md");
+    fill(&mut text, "meters", &table);
+    hold("docs/observability.md", &text);
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_none_that_there_is_not() {
+    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/vault-mcp.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let queries: String = targets.map(|target| format!("{}\n", target["expr"].as_str().unwrap())).collect();
+    let name = Regex::new(r"\b((?:http|vault_mcp|process)_[a-z_]+)\{").unwrap();
+    let bare = |name: &str| {
+        let histogram = METERS.iter().find(|meter| {
+            let part = name.strip_prefix(meter.name);
+            meter.kind == Kind::Histogram && part.is_some_and(|part| ["_bucket", "_count", "_sum"].contains(&part))
+        });
+        histogram.map_or(name, |meter| meter.name).to_owned()
+    };
+    let shown: HashSet<_> = name.captures_iter(&queries).map(|found| bare(&found[1])).collect();
+    let known: HashSet<_> = METERS.iter().map(|meter| meter.name.to_owned()).collect();
+    assert_eq!(shown, known);
+    // Every selector is narrowed to what the person looking has chosen.
+    let selectors = queries.matches('{').count();
+    assert_eq!(queries.matches(r#"{job=~"$job",instance=~"$instance""#).count(), selectors);
 }
 
 #[test]
@@ -379,6 +415,11 @@ fn what_documents_call_a_setting_is_one() {
         "XDG_CACHE_HOME",
         "SSL_CERT_FILE",
         "NAME_FILE",
+        // What OpenTelemetry's own library reads.
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_BSP_SCHEDULE_DELAY",
     ];
     let word = Regex::new(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`").unwrap();
     for file in markdown().iter().filter(|file| !file.starts_with("audit/")) {
