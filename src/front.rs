@@ -3,4 +3,5 @@
 pub mod approver;
 pub mod http;
 pub mod mcp;
+pub mod page;
 mod strict_json;

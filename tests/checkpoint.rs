@@ -17,6 +17,8 @@ mod by_client;
 mod expiry;
 #[path = "checkpoint/own_login.rs"]
 mod own_login;
+#[path = "checkpoint/page.rs"]
+mod page;
 #[path = "checkpoint/preview.rs"]
 mod preview;
 #[path = "checkpoint/scene.rs"]

@@ -11,7 +11,7 @@ mod docs;
 mod fixed;
 mod health;
 mod intake;
-mod listen;
+pub(super) mod listen;
 pub mod mcp;
 pub mod openapi;
 mod rest;

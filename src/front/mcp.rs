@@ -13,6 +13,7 @@ mod resources;
 mod roots;
 pub mod stdio;
 pub mod streams;
+mod typed;
 
 pub(in crate::front) use flight::InFlight;
 pub use flight::Tracked;

@@ -43,6 +43,12 @@ impl Scene {
         vault().secret(&self.subject, "app")
     }
 
+    /// `app`'s newest version is this one.
+    #[track_caller]
+    pub(crate) fn assert_version(&self, version: u64) {
+        assert_eq!(self.version(), version);
+    }
+
     /// Vault was asked to change nothing, and `app` is not there.
     #[track_caller]
     pub(crate) fn assert_unwritten(&self) {

@@ -85,11 +85,25 @@ impl Listener {
         Ok(Self { socket, tls })
     }
 
+    /// A port of this machine that the system chooses, without TLS.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn loopback() -> io::Result<Self> {
+        Ok(Self { socket: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, tls: None })
+    }
+
+    /// `host:port`, with the port that was given.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.socket.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+
     /// `scheme://host:port`, with the port that was given.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        self.socket.local_addr().map(|address| format!("{scheme}://{address}")).unwrap_or_default()
+        format!("{scheme}://{}", self.host())
     }
 
     /// Serves until `ended` is cancelled and what was running then is done, or is given up.

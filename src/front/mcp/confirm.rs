@@ -6,15 +6,18 @@ use std::{convert::Infallible, future::Future, time::Duration};
 use rmcp::{
     model::{
         CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
-        ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
-        InputResponses, ProgressNotificationParam, ProtocolVersion, RequestStateCodec, SealOptions,
-        ServerRequest, StringSchema,
+        ElicitResult, ElicitationAction, ElicitationCapability, ElicitationSchema, InputRequest,
+        InputRequests, InputRequiredResult, InputResponses, ProgressNotificationParam, ProtocolVersion,
+        RequestStateCodec, SealOptions, ServerRequest, StringSchema,
     },
     service::{PeerRequestOptions, RequestContext, RoleServer, ServiceError},
 };
 use serde_json::Value;
 
-use super::handler::{Dialog, McpServer};
+use super::{
+    handler::{Dialog, McpServer},
+    typed,
+};
 use crate::{
     broker::{Approved, CallDigest, Channel, Closed, Consent, Question, TicketId},
     caller::Caller,
@@ -70,16 +73,23 @@ pub(super) fn speaks_input_required(context: &RequestContext<RoleServer>) -> boo
 /// Whether the client says it can show a form. `_meta` counts only where the protocol has it there, and nothing
 /// counts where nothing can be asked.
 fn shows_forms(server: &McpServer, context: &RequestContext<RoleServer>) -> bool {
+    elicitation(server, context).is_some_and(|modes| modes.form.is_some() || modes.url.is_none())
+}
+
+/// How the client says that it can ask.
+pub(super) fn elicitation(
+    server: &McpServer,
+    context: &RequestContext<RoleServer>,
+) -> Option<ElicitationCapability> {
     if server.dialog() == Dialog::None {
-        return false;
+        return None;
     }
     let capabilities = if speaks_input_required(context) {
         context.client_capabilities()
     } else {
         context.peer.peer_info().map(|info| info.capabilities.clone())
     };
-    let elicitation = capabilities.and_then(|capabilities| capabilities.elicitation);
-    elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none())
+    capabilities.and_then(|capabilities| capabilities.elicitation)
 }
 
 /// Asks, and gives a human's yes or the way to get it.
@@ -135,11 +145,8 @@ pub(super) async fn ask(
         ));
     }
     if question.asks_for.is_some() {
-        // The client's own form would show the value to the client, and the client keeps what it sees.
-        return Err(close(
-            Closed::NobodyToAsk("a value is typed at the approver, and none is attached"),
-            Channel::Client,
-        ));
+        let call = broker.digest_of(op, arguments, caller);
+        return typed::ask(server, context, op, caller, call, question).await;
     }
     if !shows_forms(server, context) {
         return Err(close(
@@ -161,13 +168,9 @@ pub(super) async fn ask(
         requested_schema: form(),
     };
     if speaks_input_required(context) {
-        let state = State { ticket: question.ticket, call: broker.digest_of(op, arguments, caller) };
-        let state = state.seal(server.state_codec(), op, caller, Duration::from_secs(question.seconds));
-        let requests = InputRequests::from([(
-            QUESTION.to_owned(),
-            InputRequest::Elicitation(ElicitRequest::new(params)),
-        )]);
-        return Ok(Asked::Repeat(InputRequiredResult::new(Some(requests), Some(state))));
+        let call = broker.digest_of(op, arguments, caller);
+        let request = InputRequest::Elicitation(ElicitRequest::new(params));
+        return Ok(Asked::Repeat(repeat_with(server, op, caller, call, &question, request)));
     }
     match elicit(server, context, params, question.seconds).await {
         Ok(result) => match verdict(&result) {
@@ -178,6 +181,21 @@ pub(super) async fn ask(
         },
         Err(closed) => Err(close(closed, Channel::Client)),
     }
+}
+
+/// The way of 2026-07-28: the client has this asked and repeats the call.
+pub(super) fn repeat_with(
+    server: &McpServer,
+    op: &Op,
+    caller: &Caller,
+    call: CallDigest,
+    question: &Question,
+    request: InputRequest,
+) -> InputRequiredResult {
+    let state = State { ticket: question.ticket.clone(), call };
+    let state = state.seal(server.state_codec(), op, caller, Duration::from_secs(question.seconds));
+    let requests = InputRequests::from([(QUESTION.to_owned(), request)]);
+    InputRequiredResult::new(Some(requests), Some(state))
 }
 
 /// What a client of 2026-07-28 carries between question and answer: sealed, and good for one operation, one set
@@ -211,8 +229,9 @@ impl State {
 ///
 /// # Errors
 /// `ticket_invalid` for a state that is forged, changed, expired, used or for another call; else as [`ask`].
-pub(super) fn answered(
+pub(super) async fn answered(
     server: &McpServer,
+    context: &RequestContext<RoleServer>,
     op: &'static Op,
     caller: &Caller,
     arguments: &Value,
@@ -233,10 +252,16 @@ pub(super) fn answered(
     if call != broker.digest_of(op, arguments, caller) {
         // Used up: what it was given for must be asked about anew.
         broker.close(caller, &ticket, Closed::NotConfirmed, Channel::Client);
+        drop(server.pages().take(&ticket));
         return Err(invalid("it was given for other arguments"));
     }
     let response = responses.and_then(|responses| responses.get(QUESTION)).cloned();
-    let closed = match response.map(serde_json::from_value::<ElicitResult>) {
+    let result = response.map(serde_json::from_value::<ElicitResult>);
+    if let Some(page) = server.pages().take(&ticket) {
+        let result = result.and_then(Result::ok);
+        return typed::answered(server, context, op, caller, &ticket, page, result).await;
+    }
+    let closed = match result {
         Some(Ok(result)) => verdict(&result),
         Some(Err(_)) => Some(Closed::NotConfirmed),
         None => Some(Closed::Cancelled),
@@ -261,7 +286,7 @@ fn verdict(result: &ElicitResult) -> Option<Closed> {
 }
 
 /// Tells a client that asked for progress that the call still lives: some give up a call that says nothing.
-async fn keep_telling(context: &RequestContext<RoleServer>, message: &'static str) -> Infallible {
+pub(super) async fn keep_telling(context: &RequestContext<RoleServer>, message: &'static str) -> Infallible {
     let Some(token) = context.meta.get_progress_token() else { return std::future::pending().await };
     let mut seconds = 0.0;
     loop {
@@ -273,7 +298,7 @@ async fn keep_telling(context: &RequestContext<RoleServer>, message: &'static st
     }
 }
 
-const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
+pub(super) const UNASKABLE: Closed = Closed::NobodyToAsk("the client did not show the question");
 
 async fn elicit(
     server: &McpServer,
@@ -284,37 +309,46 @@ async fn elicit(
     let question = ServerRequest::ElicitRequest(ElicitRequest::new(params));
     let telling = keep_telling(context, "Waiting for a person's answer");
     match request(server, context, question, Duration::from_secs(seconds), telling).await? {
-        ClientResult::ElicitResult(result) => Ok(result),
-        _ => Err(UNASKABLE),
+        Heard::Client(ClientResult::ElicitResult(result)) => Ok(result),
+        Heard::Client(_) => Err(UNASKABLE),
+        Heard::Meanwhile(never) => match never {},
     }
 }
 
-/// Asks the client something and waits this long, `meanwhile` being done. What comes too late, or when the call or
-/// the session is over, is taken back.
-pub(super) async fn request(
+/// What ended the wait for a client.
+pub(super) enum Heard<T> {
+    /// Its answer.
+    Client(ClientResult),
+    /// Something else that makes its answer needless.
+    Meanwhile(T),
+}
+
+/// Asks the client something and waits this long, or until `meanwhile` is done. What is no longer needed, because of
+/// that or because the call is over, is taken back.
+pub(super) async fn request<T>(
     server: &McpServer,
     context: &RequestContext<RoleServer>,
     request: ServerRequest,
     patience: Duration,
-    meanwhile: impl Future<Output = Infallible>,
-) -> Result<ClientResult, Closed> {
+    meanwhile: impl Future<Output = T>,
+) -> Result<Heard<T>, Closed> {
     let handle = context
         .peer
         .send_cancellable_request(request, PeerRequestOptions::no_options())
         .await
         .map_err(|_| UNASKABLE)?;
     let id = handle.id.clone();
-    let closed = tokio::select! {
+    let ended = tokio::select! {
         response = handle.await_response() => {
-            return response.map_err(|error| match error {
+            return response.map(Heard::Client).map_err(|error| match error {
                 ServiceError::McpError(_) => UNASKABLE,
                 _ => Closed::Cancelled,
             });
         }
-        () = context.ct.cancelled() => Closed::Cancelled,
+        () = context.ct.cancelled() => Err(Closed::Cancelled),
         () = server.ended() => return Err(Closed::Cancelled),
-        never = meanwhile => match never {},
-        () = tokio::time::sleep(patience) => Closed::TimedOut,
+        done = meanwhile => Ok(Heard::Meanwhile(done)),
+        () = tokio::time::sleep(patience) => Err(Closed::TimedOut),
     };
     // The dialog would otherwise stay on the screen and collect a yes that no longer counts.
     let withdrawn = CancelledNotification::new(CancelledNotificationParam::new(
@@ -322,7 +356,7 @@ pub(super) async fn request(
         Some("no longer needed".into()),
     ));
     let _ = context.peer.send_notification(withdrawn.into()).await;
-    Err(closed)
+    ended
 }
 
 /// A codec under `REQUEST_STATE_KEY`, so that any replica can open what another sealed; else under a key of this

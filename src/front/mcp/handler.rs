@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     confirm::{self, Asked, MayRepeat},
-    flight, prompts, resources, roots,
+    flight, prompts, resources, roots, typed,
 };
 use crate::{
     broker::{Answer, Approved, Broker, Outcome, events::What},
@@ -45,6 +45,7 @@ pub struct House {
     codec: RequestStateCodec,
     tools_here: OnceLock<Vec<Tool>>,
     tools_elsewhere: OnceLock<Vec<Tool>>,
+    pages: typed::Pages,
 }
 
 impl House {
@@ -59,7 +60,8 @@ impl House {
     ) -> Result<Arc<Self>, Error> {
         let codec = confirm::new_codec(broker.config())?;
         let (tools_here, tools_elsewhere) = (OnceLock::new(), OnceLock::new());
-        Ok(Arc::new(Self { broker, approvers, ended, codec, tools_here, tools_elsewhere }))
+        let pages = typed::Pages::default();
+        Ok(Arc::new(Self { broker, approvers, ended, codec, tools_here, tools_elsewhere, pages }))
     }
 
     fn tools(&self, caller: &Caller) -> &[Tool] {
@@ -125,6 +127,10 @@ impl McpServer {
 
     pub(super) fn state_codec(&self) -> &RequestStateCodec {
         &self.0.house.codec
+    }
+
+    pub(super) fn pages(&self) -> &typed::Pages {
+        &self.0.house.pages
     }
 
     pub(super) fn dialog(&self) -> Dialog {
@@ -204,7 +210,7 @@ impl McpServer {
         let answered = match &params.request_state {
             Some(state) => {
                 let responses = params.input_responses.as_ref();
-                confirm::answered(self, op, &caller, &arguments, state, responses).map(Some)
+                confirm::answered(self, context, op, &caller, &arguments, state, responses).await.map(Some)
             }
             None => Ok(None),
         };

@@ -5,7 +5,7 @@
 //! needs a file would cost a round trip more and a list to be carried along under seal: the working folder serves.
 #![allow(deprecated)] // in 2026-07-28, as said above
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rmcp::{
     model::{ClientResult, ListRootsRequest, ServerRequest},
@@ -13,7 +13,10 @@ use rmcp::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{confirm, handler::McpServer};
+use super::{
+    confirm::{self, Heard},
+    handler::McpServer,
+};
 use crate::{
     broker::Closed,
     caller::Front,
@@ -68,10 +71,10 @@ impl OfCall {
             return known.clone();
         }
         let request = ServerRequest::ListRootsRequest(ListRootsRequest::default());
-        let quietly = std::future::pending();
+        let quietly = std::future::pending::<Infallible>();
         let answer = confirm::request(&self.server, &self.context, request, PATIENCE, quietly).await;
         let roots = match answer {
-            Ok(ClientResult::ListRootsResult(list)) if !list.roots.is_empty() => {
+            Ok(Heard::Client(ClientResult::ListRootsResult(list))) if !list.roots.is_empty() => {
                 of_client(list.roots.iter().map(|root| root.uri.as_str()))
             }
             // The call is over, and that says nothing of the client's folders.
