@@ -177,7 +177,8 @@ fn the_dashboard_shows_every_metric_and_none_that_there_is_not() {
     let bare = |name: &str| {
         let histogram = METERS.iter().find(|meter| {
             let part = name.strip_prefix(meter.name);
-            meter.kind == Kind::Histogram && part.is_some_and(|part| ["_bucket", "_count", "_sum"].contains(&part))
+            meter.kind == Kind::Histogram
+                && part.is_some_and(|part| ["_bucket", "_count", "_sum"].contains(&part))
         });
         histogram.map_or(name, |meter| meter.name).to_owned()
     };

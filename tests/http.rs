@@ -17,12 +17,12 @@ mod collector;
 mod confirm;
 #[path = "http/dev.rs"]
 mod dev;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/logs.rs"]
 mod logs;
 #[path = "http/pages.rs"]
 mod pages;
-#[path = "http/limits.rs"]
-mod limits;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]
