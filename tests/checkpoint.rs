@@ -2,6 +2,7 @@
 //! question and whatever a client answers.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a failed assumption is a failed test, in helpers too"

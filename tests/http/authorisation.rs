@@ -48,8 +48,12 @@ struct Caller {
     kind: &'static str,
     /// Whether its credential can hold fewer scopes than all.
     narrow: bool,
-    headers: Box<dyn Fn(&[Scope]) -> Vec<(String, String)>>,
+    headers: Prove,
 }
+
+type Prove = Box<dyn Fn(&[Scope]) -> Headers>;
+
+type Headers = Vec<(String, String)>;
 
 /// A server that takes callers of every kind that needs no TLS of its own.
 fn server_and_callers() -> (Http, Vec<Caller>) {
@@ -118,8 +122,11 @@ fn word(verb: Verb) -> &'static str {
     }
 }
 
-/// Every way to call something that needs a credential: what it is, the scope it needs, method, path, body.
-fn calls() -> Vec<(String, Option<Scope>, &'static str, String, Option<String>)> {
+/// A call of something that needs a credential: what it is, the scope it needs, method, path, body.
+type Call = (String, Option<Scope>, &'static str, String, Option<String>);
+
+/// One call of everything that needs a credential.
+fn calls() -> Vec<Call> {
     let operations = OPS.iter().filter_map(|op| Some((op, op.rest?))).map(|(op, rest)| {
         let id = op.spec.id;
         let (held, arguments) = case(id).unwrap_or_else(|| panic!("there is no case for {id}"));
