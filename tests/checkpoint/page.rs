@@ -110,7 +110,7 @@ impl Browser {
 
     #[track_caller]
     fn send(&self, first: &str, headers: &[(&str, &str)], body: &str) -> Got {
-        self.try_send(first, headers, body).expect("the page answers")
+        self.try_send(first, headers, body).unwrap_or_else(|| panic!("the page does not answer"))
     }
 
     fn get(&self, headers: &[(&str, &str)]) -> Got {
@@ -122,7 +122,7 @@ impl Browser {
     fn open(&mut self) -> Got {
         let got = self.get(&[]).is(200);
         let line = got.head.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: "));
-        let cookie = line.expect("a cookie").split_once(": ").unwrap().1;
+        let cookie = line.unwrap().split_once(": ").unwrap().1;
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
         self.cookie = cookie.split(';').next().unwrap().to_owned();
         let field = "name=\"form\" value=\"";
@@ -147,7 +147,7 @@ impl Browser {
 
     #[track_caller]
     fn post(&self, fields: &str, headers: &[(&str, &str)]) -> Got {
-        self.try_post(fields, headers).expect("the page answers")
+        self.try_post(fields, headers).unwrap_or_else(|| panic!("the page does not answer"))
     }
 
     fn fields(&self, value: &str, choice: &str) -> String {
