@@ -23,7 +23,7 @@ else:
 
 # What the SDK can speak. 1.x: the handshake. 2.x: the handshake, a probe by `server/discover`, and 2026-07-28.
 ERAS = ["handshake"] if MAJOR == 1 else ["handshake", "auto", "2026-07-28"]
-PATIENCE = 30
+PATIENCE = 60
 
 Human = Callable[[dict], Awaitable[dict]]
 

@@ -4,8 +4,10 @@
 is. Everything here goes over Vault's own HTTP API with a root token and never through the product.
 """
 
+import contextlib
 import json
 import os
+import random
 import re
 import secrets
 import socket
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BINARY = Path(os.environ.get("VAULT_MCP_BINARY", "target/release/vault-mcp")).resolve()
-PATIENCE = 30
+PATIENCE = 60
 CANARY = "kanarienvogel7f3a_"
 
 
@@ -145,13 +147,13 @@ class Vault:
 
 
 def _two_free_ports() -> int:
-    """The lower of two free ports in a row: `server -dev` takes the port above as well."""
+    """The lower of two free ports in a row: `server -dev` takes the port above as well.
+
+    They lie below the ports that the system hands out by itself, so that nobody is given them meanwhile.
+    """
     while True:
-        with socket.socket() as lower, socket.socket() as upper:
-            lower.bind(("127.0.0.1", 0))
-            port = lower.getsockname()[1]
-            try:
-                upper.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
+        port = random.randrange(16384, 32384)
+        with socket.socket() as lower, socket.socket() as upper, contextlib.suppress(OSError):
+            lower.bind(("127.0.0.1", port))
+            upper.bind(("127.0.0.1", port + 1))
             return port

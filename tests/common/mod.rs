@@ -24,7 +24,8 @@ use std::{
 pub use client::{Answer, Era, McpClient, ToolResult};
 pub use http::Reply;
 pub use oracle::{
-    CANARY, assert_no_canary, assert_refused, assert_untouched, audit_records, canary, records_of,
+    CANARY, assert_no_canary, assert_refused, assert_untouched, audit_records, canary, heard_since,
+    records_of,
 };
 pub use proxy::{Fault, Gate, On, Proxy};
 pub use server::{Home, Server};

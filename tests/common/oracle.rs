@@ -1,11 +1,15 @@
 //! What every attack is judged by.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{ToolResult, proxy::Proxy, unique};
+use super::{
+    ToolResult,
+    proxy::{Proxy, Sent},
+    unique,
+};
 
 /// The mark at the head of every secret value in the tests. Its length is a multiple of three, so that it is
 /// found again in base64, wherever the value itself began the encoded text.
@@ -59,9 +63,28 @@ pub fn assert_refused(result: &ToolResult, code: &str) {
 pub fn assert_untouched<T>(proxy: &Proxy, attack: impl FnOnce() -> T) -> T {
     let before = proxy.count();
     let result = attack();
-    let sent: Vec<_> = proxy.requests().into_iter().skip(before).map(|request| request.line()).collect();
+    let sent: Vec<_> = heard_since(proxy, before).iter().map(Sent::line).collect();
     assert!(sent.is_empty(), "Vault heard of it: {sent:?}");
     result
+}
+
+/// What the Vault behind the proxy heard after so many requests. Not counted are one look at a token and one
+/// renewal of it, if it had been used before: the product sees to the life of a token by itself, after its first
+/// use, whenever that comes.
+pub fn heard_since(proxy: &Proxy, before: usize) -> Vec<Sent> {
+    let mut earlier = proxy.requests();
+    let mut later = earlier.split_off(before);
+    let token = |sent: &Sent| sent.header("x-vault-token").map(str::to_owned);
+    let used: HashSet<_> = earlier.iter().filter_map(token).collect();
+    let mut watched = HashSet::new();
+    later.retain(|sent| {
+        let of_watch = ["/lookup-self", "/renew-self"].into_iter().find(|end| sent.target.ends_with(end));
+        match (of_watch, token(sent)) {
+            (Some(end), Some(token)) if used.contains(&token) => !watched.insert((end, token)),
+            _ => true,
+        }
+    });
+    later
 }
 
 /// The records of an audit log, in order. A line that is no JSON fails the test.

@@ -124,7 +124,7 @@ fn a_client_without_an_answer_leaves_the_working_folder_and_holds_nothing_up() {
         let open = Open::new(|_| answer);
         let start = Instant::now();
         open.inject("a.env").ok();
-        assert!(start.elapsed() < Duration::from_secs(10), "{shown}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{shown}");
         open.inject("b.env").ok();
         assert_eq!(open.scene.names(), ["a.env", "b.env"], "{shown}");
         assert_eq!(open.asked(), asked, "{shown}");

@@ -347,7 +347,7 @@ fn the_end_revokes_every_token_that_was_made() {
     assert!(tokens.iter().all(|token| is_alive(token)));
     let parent = token_of(&made(&http)[0]);
     http.server().signal(rustix::process::Signal::TERM);
-    let status = http.server_mut().wait_within(Duration::from_secs(11));
+    let status = http.server_mut().wait();
     assert!(status.success(), "{}", http.server().stderr());
     let left = tokens.iter().filter(|token| is_alive(token)).count();
     assert_eq!(left, 0, "tokens outlived the server");
@@ -361,7 +361,8 @@ fn a_vault_that_no_longer_answers_does_not_hold_up_the_end() {
     http.get(&agent, "/secrets").ok();
     http.proxy.fail(On::every(), Fault::BlackHole);
     http.server().signal(rustix::process::Signal::TERM);
-    assert!(http.server_mut().wait_within(Duration::from_secs(11)).success());
+    // The end gives it a second and a half; a request by itself would have ten.
+    assert!(http.server_mut().wait_within(Duration::from_secs(9)).success());
 }
 
 #[test]
@@ -470,7 +471,7 @@ fn vaults_own_audit_log_has_no_request_of_an_agent_under_the_servers_accessor() 
     assert!(http.server_mut().wait().success());
 
     let hashed = own.put("sys/audit-hash/file", json!({"input": accessor})).ok()["data"]["hash"].clone();
-    let records = wait_until("Vault's log of the last requests", Duration::from_secs(10), || {
+    let records = wait_until("Vault's log of the last requests", PATIENCE, || {
         let records = audit_records(&log);
         let revoked = records.iter().filter(|record| {
             record["type"] == "response" && record["request"]["path"] == "auth/token/revoke-self"

@@ -11,7 +11,8 @@ use super::{
     rig::{Agent, Http, assert_ids},
 };
 use crate::common::{
-    Fault, On, PATIENCE, Proxy, Reply, Server, Terminal, assert_no_canary, canary, unique, vault, wait_until,
+    Fault, Gate, On, PATIENCE, Proxy, Reply, Server, Terminal, assert_no_canary, canary, unique, vault,
+    wait_until,
 };
 
 /// A server whose every look at its token meets this.
@@ -114,7 +115,8 @@ fn kms_is_ready_where_there_are_credentials_to_sign_with() {
 #[test]
 fn a_flood_of_probes_is_a_few_looks_at_vault_even_when_nobody_waits_for_the_answer() {
     let http = Http::start(&[], &[]);
-    http.proxy.fail(On::target("lookup-self"), Fault::DelayAfter(Duration::from_millis(500)));
+    let gate = Gate::new();
+    http.proxy.fail(On::target("lookup-self"), Fault::HoldAfter(gate.clone()));
     let looks = || http.proxy.requests().iter().filter(|sent| sent.target.contains("lookup-self")).count();
     let address = http.url.trim_start_matches("http://").to_owned();
     // Each leaves at once, as the first look is still on its way.
@@ -127,6 +129,8 @@ fn a_flood_of_probes_is_a_few_looks_at_vault_even_when_nobody_waits_for_the_answ
     let probe = |url: &str| crate::common::http::http("GET", url, &[], None).status;
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..20).map(|_| scope.spawn(|| probe(&url))).collect();
+        std::thread::sleep(Duration::from_millis(300));
+        gate.open();
         for probe in waiting {
             assert_eq!(probe.join().unwrap(), 200);
         }

@@ -1,8 +1,10 @@
 """A running `vault-mcp --http`, and requests to it or to whatever stands before it."""
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -58,9 +60,12 @@ def request(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the system hands out by itself, so that nobody is given it before its server starts."""
+    while True:
+        port = random.randrange(16384, 32384)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(what: str, look, patience: float = PATIENCE):

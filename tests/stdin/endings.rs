@@ -273,7 +273,10 @@ fn the_loudest_log_leaves_standard_output_to_the_protocol() {
         let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(message["jsonrpc"], "2.0");
     }
-    assert!(client.server().stderr().contains("TRACE") || client.server().stderr().contains("DEBUG"));
+    wait_until("the finest log on standard error", PATIENCE, || {
+        let said = client.server().stderr();
+        (said.contains("TRACE") || said.contains("DEBUG")).then_some(())
+    });
 }
 
 /// Standard output that is a full disk, a terminal's end or no descriptor at all.
