@@ -527,6 +527,18 @@ impl Broker {
         }
     }
 
+    /// The refusal, recorded, of a call that the caller's credential does not allow; nothing where it does. For a
+    /// front end that tells of it in another way than of what else may be wrong with a call.
+    pub fn lacks_scope(&self, op: &'static Op, caller: &Caller) -> Option<Error> {
+        let scope = op.spec.scope.filter(|scope| !caller.has(*scope))?;
+        let id = match crate::random::uuid() {
+            Ok(id) => id,
+            Err(error) => return Some(error),
+        };
+        let passing = Passing::new(op, caller, id, Target::named("-"));
+        Some(self.refuse(&passing, Action::Refused, Error::MissingScope { scope: scope.as_str() }))
+    }
+
     /// Records that somebody was turned away before it was known who they are: `from` is where they called from,
     /// `why` what their credential lacked.
     ///

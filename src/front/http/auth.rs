@@ -183,6 +183,11 @@ impl Auth {
         given.try_fold(first, Identity::with)
     }
 
+    /// True where whoever has this identity can get a token that allows more, and be told by whom.
+    pub(super) fn can_step_up(&self, identity: &Identity) -> bool {
+        identity.method == Method::Jwt && self.resource.has_issuer()
+    }
+
     fn by_api_key(&self, headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
         match &self.api_keys {
             Some(keys) => keys.identify(headers),

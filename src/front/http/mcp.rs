@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     App,
     answer::{Fault, plain},
+    auth::Identity,
     routes::{Access, Content, Endpoint, Parameter, Place, Reply, Routes},
 };
 use crate::{
@@ -306,6 +307,22 @@ fn seat(app: &App, caller: &Caller, message: &ClientJsonRpcMessage) -> OrRefused
     })
 }
 
+/// 403 for a call that needs another token, where there is an issuer who could give it: by that, clients know to
+/// ask for one (MCP 2025-11-25 and 2026-07-28, authorization). Elsewhere nobody could act on it, and the model is
+/// told, as of every other refusal.
+fn beyond_its_token(
+    app: &App,
+    parts: &Parts,
+    caller: &Caller,
+    message: &ClientJsonRpcMessage,
+) -> Option<Response> {
+    let JsonRpcMessage::Request(request) = message else { return None };
+    let ClientRequest::CallToolRequest(call) = &request.request else { return None };
+    parts.extensions.get::<Identity>().filter(|identity| app.auth.can_step_up(identity))?;
+    let op = crate::op::find(&call.params.name).filter(|op| app.broker.offers(op))?;
+    app.broker.lacks_scope(op, caller).map(|error| Fault(error).into_response())
+}
+
 fn session_of(headers: &HeaderMap) -> Option<&str> {
     headers.get(SESSION)?.to_str().ok()
 }
@@ -324,6 +341,9 @@ async fn try_post(app: &App, request: Request) -> OrRefused<Response> {
     let caller = enter(app, &mut parts).await?;
     let (text, message) = read(body).await?;
     let seat = seat(app, &caller, &message)?;
+    if let Some(refusal) = beyond_its_token(app, &parts, &caller, &message) {
+        return Err(refusal.into());
+    }
     let begun = match &message {
         JsonRpcMessage::Request(request) => match &request.request {
             ClientRequest::InitializeRequest(begin) => Some(is_primed(&begin.params.protocol_version)),

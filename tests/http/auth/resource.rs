@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::{
-    super::rig::Agent,
+    super::rig::{Agent, Http},
     assert_turned_away, assert_turned_away_from, talkative,
     tokens::{Issuer, Pair, bearer, claims, hs256, with},
 };
-use crate::common::{canary, vault};
+use crate::common::{assert_untouched, canary, vault};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -96,4 +96,64 @@ fn a_token_that_does_not_reach_is_told_what_would() {
     assert_eq!(by_key.status, 403);
     assert!(by_key.header("www-authenticate").is_none());
     assert_eq!(vault().version(&agent.subject, "app"), 0);
+}
+
+#[test]
+fn over_mcp_a_token_that_does_not_reach_is_told_by_http_where_its_issuer_could_give_another() {
+    let pair = Pair::ec();
+    let issuer = Issuer::new(&[pair.jwk("a")]);
+    let (url, subject) = (issuer.url(), vault().fresh_subject());
+    let call = |http: &Http, token: &str, tool: &str| {
+        let arguments = json!({"path": "app", "data": {"a": "1"}});
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": tool, "arguments": arguments,
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "tests", "version": "1"},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        }});
+        let headers = [
+            ("Authorization", token),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+            ("MCP-Protocol-Version", "2026-07-28"),
+            ("Mcp-Method", "tools/call"),
+            ("Mcp-Name", tool),
+        ];
+        http.bare("POST", "/mcp", &headers, Some(&message.to_string()))
+    };
+    let by_issuer = talkative(&[], &[("JWT_JWKS_URL", &url), ("JWT_ISSUER", "https://issuer.example.com")]);
+    let narrow = json!({"scopes": "list", "iss": "https://issuer.example.com"});
+    let token = bearer(&pair.token("a", &with(claims(&subject), narrow)));
+    for tool in ["kv_write", "kv.write"] {
+        let before = by_issuer.records().len();
+        let reply = assert_untouched(&by_issuer.proxy, || call(&by_issuer, &token, tool));
+        assert_eq!((reply.status, &reply.body["error"]), (403, &json!("missing_scope")), "{}", reply.text);
+        let challenge = reply.header("www-authenticate").unwrap();
+        let expected = "Bearer error=\"insufficient_scope\", scope=\"list write\", resource_metadata=\"";
+        assert!(challenge.starts_with(expected) && challenge.ends_with("/mcp\""), "{challenge}");
+        let new = &by_issuer.records()[before..];
+        assert_eq!(new.len(), 1, "{new:?}");
+        for (name, value) in [
+            ("action", "REFUSED"),
+            ("code", "missing_scope"),
+            ("op", "kv.write"),
+            ("subject", subject.as_str()),
+        ] {
+            assert_eq!(new[0][name], value, "{}", new[0]);
+        }
+    }
+    // Where nobody could give a better token, the model hears of it as of any other refusal.
+    let secret = canary("a_secret_of_32_bytes_or_more");
+    let by_secret = talkative(&[], &[("JWT_HS256_SECRET", &secret)]);
+    let token = bearer(&hs256(&secret, &with(claims(&subject), json!({"scopes": "list"}))));
+    let reply = assert_untouched(&by_secret.proxy, || call(&by_secret, &token, "kv_write"));
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert!(
+        reply.text.contains("missing_scope: ") && reply.text.contains("\"isError\":true"),
+        "{}",
+        reply.text
+    );
+    assert_eq!(vault().version(&subject, "app"), 0);
 }

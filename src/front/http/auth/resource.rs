@@ -102,6 +102,11 @@ impl Resource {
         }
     }
 
+    /// True where tokens come from somebody who can be asked for another.
+    pub(super) fn has_issuer(&self) -> bool {
+        self.issuer.is_some()
+    }
+
     /// What a token may say that it is meant for, besides `JWT_AUDIENCE`.
     pub(super) fn audiences(&self) -> Vec<String> {
         let ends = ["", "/", MCP, "/mcp/"];
