@@ -21,15 +21,23 @@ mod dev;
 mod limits;
 #[path = "http/logs.rs"]
 mod logs;
+#[path = "http/mcp.rs"]
+mod mcp;
 #[path = "http/pages.rs"]
 mod pages;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]
 mod rig;
+#[path = "http/rpc.rs"]
+mod rpc;
 #[path = "http/sockets.rs"]
 mod sockets;
+#[path = "http/sse.rs"]
+mod sse;
 #[path = "http/traces.rs"]
 mod traces;
 #[path = "http/watch.rs"]
 mod watch;
+#[path = "http/wire.rs"]
+mod wire;

@@ -64,11 +64,11 @@ impl Era {
         self.version.as_str() < "2026-07-28"
     }
 
-    fn info() -> Value {
+    pub fn info() -> Value {
         json!({"name": "vault-mcp-tests", "version": "1"})
     }
 
-    fn meta(&self) -> Value {
+    pub fn meta(&self) -> Value {
         json!({
             PROTOCOL_VERSION: self.version,
             CLIENT_INFO: Self::info(),
@@ -102,7 +102,7 @@ impl Answer {
         Self::Accept(json!({"answer": text}))
     }
 
-    fn result(&self) -> Option<Result<Value, Value>> {
+    pub fn result(&self) -> Option<Result<Value, Value>> {
         match self {
             Self::Accept(content) => Some(Ok(json!({"action": "accept", "content": content}))),
             Self::Decline => Some(Ok(json!({"action": "decline"}))),
