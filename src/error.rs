@@ -73,6 +73,11 @@ pub enum Error {
         "The caller did not prove who it is. Send an API key in X-API-Key, a token in Authorization: Bearer, or a client certificate; the audit log says what was wrong."
     )]
     Unauthorized,
+    /// A page of another site would change something, with a credential that the browser added.
+    #[error(
+        "A page of another site sent this, which may change nothing here. To let it, name the site in CORS_ALLOW_ORIGINS, or this server's own address in PUBLIC_URL."
+    )]
+    ForeignOrigin,
     /// The caller lacks a scope.
     #[error("This caller lacks the scope '{scope}'. Ask the operator for a credential that has it.")]
     MissingScope {
@@ -438,6 +443,7 @@ codes!(Error {
     Self::DangerousPattern { .. } => Input "dangerous_pattern", "`DANGEROUS_PATTERNS=block`, and a value holds what a shell would interpret";
     Self::TooLarge { .. } => TooLarge "too_large", "the request, or a part of it, is over its limit";
     Self::Unauthorized => NobodyKnown "unauthorized", "over HTTP: no credential, one that does not hold, or two of different callers";
+    Self::ForeignOrigin => NotAllowed "foreign_origin", "over HTTP: a page of a site that is not in `CORS_ALLOW_ORIGINS` would change something";
     Self::MissingScope { .. } => NotAllowed "missing_scope", "the caller's credential does not allow this kind of call";
     Self::RateLimited { .. } => Busy "rate_limited", "more calls than `RATE_LIMIT_REQUESTS` in the window";
     Self::Overloaded { .. } => Unavailable "overloaded", "more calls at a time than there is room for";

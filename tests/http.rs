@@ -7,12 +7,16 @@ mod common;
 mod auth;
 #[path = "http/authorisation.rs"]
 mod authorisation;
+#[path = "http/browsers.rs"]
+mod browsers;
 #[path = "http/canary.rs"]
 mod canary;
 #[path = "http/child_tokens.rs"]
 mod child_tokens;
 #[path = "http/collector.rs"]
 mod collector;
+#[path = "http/compatibility.rs"]
+mod compatibility;
 #[path = "http/confirm.rs"]
 mod confirm;
 #[path = "http/dev.rs"]
@@ -25,6 +29,9 @@ mod logs;
 mod mcp;
 #[path = "http/pages.rs"]
 mod pages;
+#[path = "engines/programs.rs"]
+#[allow(dead_code)] // some of them are the engines' alone
+mod programs;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]

@@ -8,8 +8,13 @@
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
 #   hvac        KV and transit shared with hvac, the Vault client for Python
+<<<<<<< HEAD
 #   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, under the eyes
 #               of Prometheus
+=======
+#   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, its description
+#               called through by schemathesis, and its pages in a browser
+>>>>>>> 4d057db (Let pages of named sites call, and pages of no other change anything; answer line by line what clients of other bridges send; have schemathesis call every route as described)
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -364,9 +369,13 @@ stage_hvac() {
 }
 
 stage_http() {
+<<<<<<< HEAD
   debian nginx=nginx-light openssl=openssl promtool=prometheus
+=======
+  debian nginx=nginx-light openssl=openssl chromium=chromium
+>>>>>>> 4d057db (Let pages of named sites call, and pages of no other change anything; answer line by line what clients of other bridges send; have schemathesis call every route as described)
   python_ready || return
-  local python programs tests=()
+  local python programs tests=(tests/http_clients/test_openapi.py)
   if command -v nginx >/dev/null; then
     tests+=(tests/http_clients/test_nginx_mtls.py)
   else
@@ -377,7 +386,6 @@ stage_http() {
   else
     leave_out "an OIDC issuer" "npm cannot install oidc-provider"
   fi
-  debian chromium=chromium
   if command -v chromium chromium-browser google-chrome >/dev/null; then
     tests+=(tests/http_clients/test_pages.py)
   else

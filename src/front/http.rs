@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod auth;
+mod browsers;
 pub mod confirm;
 mod docs;
 mod fixed;
@@ -27,6 +28,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Listener, Peer};
@@ -108,6 +110,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(from_fn(watch::routed));
     open.with_state(app.clone())
         .fallback_service(guarded)
+        .layer(option_layer(browsers::cors(app.broker.config())))
+        .layer(from_fn(browsers::keep_nothing))
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(from_fn_with_state(app.clone(), watch::passage))
         .layer(from_fn(answer::identify))

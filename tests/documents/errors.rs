@@ -14,6 +14,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::DangerousPattern { keys: "START".into(), patterns: "command substitution $(…)".into() },
         Error::TooLarge { what: "The data", limit: 1_048_576 },
         Error::Unauthorized,
+        Error::ForeignOrigin,
         Error::MissingScope { scope: "write" },
         Error::RateLimited { retry_after_seconds: 12 },
         Error::Overloaded { retry_after_seconds: 1 },

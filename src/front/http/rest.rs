@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::{
     App,
     answer::{Fault, Route, plain},
+    browsers::check_origin,
     confirm::{self, Found},
 };
 use crate::{
@@ -190,6 +191,9 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resp
         Err(nowhere) => return nowhere.into_response(),
     };
     let route = Route(row.rest.path);
+    if let Err(error) = check_origin(app.broker.config(), &parts.method, &parts.headers) {
+        return route.on(refused(&app, row, &caller, error));
+    }
     // It is whole already, and within its bounds.
     let body = to_bytes(body, MAX_REQUEST).await.unwrap_or_default();
     let arguments = match arguments(row, held, &parts, &body) {

@@ -81,25 +81,34 @@ impl Document<'_> {
 
     /// The refusals of a route that is no operation's.
     pub(super) fn refusals_of(&mut self, endpoint: &Endpoint) -> Responses {
-        let mut responses = Responses::new();
-        let mut add = |responses: &mut Responses, kind: Kind, code: &str| {
-            let codes: Vec<&Code> = codes().filter(|known| known.code == code).collect();
-            let name = pascal(code);
-            self.responses.insert(name.clone(), refusal(kind, &codes).into());
-            responses.insert(status_of(kind).as_str().to_owned(), reference("responses", &name));
-        };
-        add(&mut responses, Kind::Internal, "internal");
+        let mut codes = vec!["internal"];
         if matches!(endpoint.access, Access::Scope(_)) {
-            add(&mut responses, Kind::NotAllowed, "missing_scope");
+            codes.push("missing_scope");
+        }
+        if endpoint.access != Access::Open {
+            // For who sends wrong credentials again and again, whatever the limit of calls is.
+            codes.push("rate_limited");
         }
         if !matches!(endpoint.body, Content::Nothing) {
-            add(&mut responses, Kind::TooLarge, "too_large");
+            codes.push("too_large");
+        }
+        let mut responses: Responses = codes.into_iter().map(|code| self.one(code)).collect();
+        if !matches!(endpoint.body, Content::Nothing) {
             responses.insert("408".into(), self.plain("TooSlow", "The body did not arrive in time."));
         }
         if endpoint.access != Access::Open {
             responses.insert("401".into(), self.unauthorized());
         }
         responses
+    }
+
+    /// The refusal that has this code alone, by its status.
+    fn one(&mut self, code: &str) -> (String, Value) {
+        let kind = Error::kind_of(code);
+        let codes: Vec<&Code> = codes().filter(|known| known.code == code).collect();
+        let name = pascal(code);
+        self.responses.insert(name.clone(), refusal(kind, &codes).into());
+        (status_of(kind).as_str().to_owned(), reference("responses", &name))
     }
 
     fn unauthorized(&mut self) -> Value {
@@ -161,7 +170,6 @@ fn applies(code: &Code, spec: &Spec, config: &Config) -> bool {
         // Told to whoever starts the server; and 401 tells nobody more than that it is one.
         "config_invalid" | "unauthorized" => false,
         "missing_scope" => spec.scope.is_some(),
-        "rate_limited" => *config.rate_limit_enabled,
         "declined" | "cancelled" | "nobody_to_ask" | "approval_timed_out" | "not_confirmed"
         | "too_many_pending" | "target_differs" | "failed_elsewhere" => {
             *config.confirm_rest && config.confirm_effects.contains(spec.effect)
@@ -169,6 +177,7 @@ fn applies(code: &Code, spec: &Spec, config: &Config) -> bool {
         "masked_value" | "dangerous_pattern" | "conflict" => spec.toolset == Toolset::Kv && changes,
         "unsupported_on_kv_v1" => spec.toolset == Toolset::Kv,
         "lease_unknown" => spec.toolset == Toolset::Db,
+
         "applied_unrecorded" => changes,
         "outcome_unknown" => changes && !kms,
         "forbidden" | "invalid_path" | "mount_not_found" => !kms,
