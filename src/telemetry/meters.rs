@@ -86,6 +86,8 @@ meters! {
         "Questions to a human that ended, by who was asked and how: confirmed, or the code of the refusal.";
     PENDING: Gauge "vault_mcp_approvals_pending" []
         "Questions that wait for a human.";
+    SESSIONS: Gauge "vault_mcp_mcp_sessions" []
+        "Sessions of MCP over HTTP that are open.";
     VAULT_SECONDS: Histogram "vault_mcp_vault_request_duration_seconds" ["method", "outcome"]
         "Seconds that each request to Vault took, by method and class of its answer: 2xx, 3xx, 4xx, 5xx, none.";
     CHILD_TOKENS: Counter "vault_mcp_child_tokens_total" ["outcome"]
@@ -349,6 +351,8 @@ pub fn child_token(outcome: ChildToken) {
 pub struct Look {
     /// Questions that wait for a human.
     pub pending: usize,
+    /// Sessions of MCP that are open.
+    pub sessions: usize,
     /// Everything that calls need is there.
     pub ready: bool,
 }
@@ -358,9 +362,10 @@ pub fn look(look: Look) {
     if totals().is_none() {
         return;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; neither number comes near 2^53")]
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; no such number comes near 2^53")]
     {
         gauge!(PENDING).set(look.pending as f64);
+        gauge!(SESSIONS).set(look.sessions as f64);
         if let Some(bytes) = resident_bytes() {
             gauge!(MEMORY).set(bytes as f64);
         }

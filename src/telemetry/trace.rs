@@ -5,10 +5,11 @@
 //! So what a trace can say is what these functions take: words of this program's own, ids, a subject, the name of a
 //! mount. No event, and no span of another crate, gets into it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use opentelemetry::{
+    Context,
     propagation::{Extractor, TextMapPropagator},
     trace::{SpanContext, TraceContextExt, TracerProvider},
 };
@@ -126,6 +127,42 @@ pub fn request(method: &'static str, request_id: &str, correlation_id: &str, hea
     if headers.contains_key(TRACEPARENT) {
         // Where nobody traces there is nothing to set it on.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&Parent(headers)));
+    }
+    span
+}
+
+/// A request over HTTP, for what goes on working for it on tasks of its own: it names the request and does not
+/// keep its span open.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    request_id: Arc<str>,
+    correlation_id: Arc<str>,
+    parent: Option<SpanContext>,
+}
+
+impl Origin {
+    /// Of a request and its span.
+    #[must_use]
+    pub fn new(span: &Span, request_id: &str, correlation_id: &str) -> Self {
+        Self { request_id: request_id.into(), correlation_id: correlation_id.into(), parent: context(span) }
+    }
+}
+
+/// What a message of MCP sets going, which may go on after the request that brought it is answered.
+#[must_use]
+pub fn message(origin: &Origin, subject: &str) -> Span {
+    // Named as the request is: lines of the log are found by it.
+    let span = error_span!(
+        target: TARGET,
+        "request",
+        otel.name = "message",
+        request_id = &*origin.request_id,
+        correlation_id = &*origin.correlation_id,
+        subject,
+    );
+    if let Some(parent) = &origin.parent {
+        // Where nobody traces there is nothing to set it on.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent.clone()));
     }
     span
 }

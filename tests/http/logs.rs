@@ -134,6 +134,23 @@ fn each_agent_sees_their_own_lines_and_nobody_else_s() {
 }
 
 #[test]
+fn what_is_said_while_a_call_of_mcp_is_carried_out_is_its_caller_s_line_too() {
+    let (agent, other) = (Agent::new(), Agent::new());
+    let http = Http::start(&[&agent, &other], &[("LOG_LEVEL", "debug")]);
+    let params = json!({"name": "kv_list", "arguments": {}});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    let headers = [("X-API-Key", agent.key.as_str()), ("Content-Type", "application/json")];
+    let reply = http.bare("POST", "/mcp/rpc", &headers, Some(&body));
+    let id = reply.header("x-request-id").unwrap().to_owned();
+    let ran = wait_until("the line about the call", PATIENCE, || {
+        let lines = shown(&http, &agent, "server", &format!("?request_id={id}"));
+        lines.into_iter().find(|line| line["op"] == "kv.list")
+    });
+    assert_eq!(ran["message"], "ran");
+    assert!(shown(&http, &other, "server", "").iter().all(|line| !line.to_string().contains(&agent.subject)));
+}
+
+#[test]
 fn lines_are_chosen_by_number_request_and_correlation() {
     let agent = Agent::new();
     let http = Http::start(&[&agent], &[]);
@@ -186,6 +203,7 @@ fn the_summary_adds_up() {
         json!({"success": 2, "failed": 1, "refused": 0, "invalid": 0, "asked": 0, "unrecorded": 0});
     assert_eq!(summary["operations"], operations);
     assert_eq!((&summary["in_flight"], &summary["pending_approvals"]), (&json!(1), &json!(0)));
+    assert_eq!(summary["sessions"], 0);
     assert_eq!((&summary["ready"], &summary["version"]), (&json!(true), &json!(env!("CARGO_PKG_VERSION"))));
     assert!(summary["memory_bytes"].as_u64().unwrap() > 1 << 20 && summary["uptime_seconds"].is_u64());
 }

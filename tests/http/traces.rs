@@ -4,7 +4,7 @@
 use std::{net::TcpListener, time::Duration};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     collector::{Collector, Span},
@@ -78,6 +78,35 @@ fn a_request_is_a_trace_of_its_steps_under_the_caller_s_own_span_and_vault_is_to
     assert!(asked.iter().any(|span| told == format!("00-{TRACE}-{}-01", span.id)), "{told}");
     assert!(read.header("tracestate").is_none() && read.header("baggage").is_none());
     assert!(spans.iter().all(|span| span.events == 0));
+}
+
+/// `tools/call` as one message with one answer.
+fn rpc(http: &Http, headers: &[(&str, &str)], tool: &str, arguments: &Value) -> Value {
+    let params = json!({"name": tool, "arguments": arguments});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    let mut all = vec![("Content-Type", "application/json"), ("MCP-Protocol-Version", "2025-06-18")];
+    all.extend_from_slice(headers);
+    http.bare("POST", "/mcp/rpc", &all, Some(&body)).ok()
+}
+
+#[test]
+fn a_call_of_mcp_belongs_to_the_request_that_brought_it_although_another_task_carries_it_out() {
+    let agent = Agent::new();
+    let collector = Collector::start();
+    let http = traced(&[&agent], &collector);
+    vault().write_secret(&agent.subject, "a", json!({"k": canary("rpc")}));
+    let answer = rpc(&http, &with(&agent, PARENT), "kv_read", &json!({"path": "a"}));
+    assert_ne!(answer["result"]["isError"], true, "{answer}");
+    let spans = collector.trace(TRACE, "POST /mcp/rpc");
+    let request = only(&spans, "POST /mcp/rpc");
+    let message = only(&spans, "message");
+    assert_eq!((message.parent.as_str(), request.parent.as_str()), (request.id.as_str(), "00f067aa0ba902b7"));
+    assert_eq!(message.attributes["request_id"], request.attributes["request_id"]);
+    let operation = only(&spans, "kv.read");
+    assert_eq!((&operation.parent, operation.attributes["front"].as_str()), (&message.id, "mcp-http"));
+    let sent = http.proxy.requests();
+    let read = sent.iter().find(|sent| sent.target.contains("/secret/data/")).unwrap();
+    assert!(read.header("traceparent").is_some_and(|told| told.contains(TRACE)));
 }
 
 #[test]

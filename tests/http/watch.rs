@@ -277,6 +277,27 @@ fn a_question_is_counted_while_it_waits_and_by_its_answer() {
 }
 
 #[test]
+fn sessions_of_mcp_are_counted_while_they_are_open() {
+    let agent = Agent::new();
+    let http = Http::start(&[&agent], &[]);
+    let client = json!({"name": "a-client", "version": "1"});
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    let begin = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string();
+    let headers = [
+        ("X-API-Key", agent.key.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+    ];
+    let reply = http.bare("POST", "/mcp", &headers, Some(&begin));
+    let session = reply.header("mcp-session-id").expect("a session").to_owned();
+    let count = || samples(&metrics(&http))["vault_mcp_mcp_sessions"];
+    assert_eq!(count(), 1.0);
+    let named = [("X-API-Key", agent.key.as_str()), ("Mcp-Session-Id", &session)];
+    assert_eq!(http.bare("DELETE", "/mcp", &named, None).status, 202);
+    wait_until("the session's end", PATIENCE, || (count() == 0.0).then_some(()));
+}
+
+#[test]
 fn tokens_of_subjects_are_counted_by_what_became_of_them() {
     let (agent, other) = (Agent::new(), Agent::new());
     let http = child_tokens::start(&[&agent, &other], &[]);

@@ -108,6 +108,11 @@ impl Mcp {
         Ok(Self { house, sessions, shares: Shares::default(), site, settings, epoch, ended, given_up })
     }
 
+    /// Sessions that are open.
+    pub(super) fn open_sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
     /// rmcp's service for one request of this caller.
     async fn serve(
         &self,

@@ -32,7 +32,10 @@ use crate::{
     caller::Caller,
     error::Error,
     names::Subject,
-    telemetry::{log, meters, trace},
+    telemetry::{
+        log, meters,
+        trace::{self, Origin},
+    },
 };
 
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
@@ -201,13 +204,19 @@ pub(super) async fn routed(request: Request, next: Next) -> Response {
 }
 
 /// The layer behind the one that knows the caller.
-pub(super) async fn called(request: Request, next: Next) -> Response {
+pub(super) async fn called(mut request: Request, next: Next) -> Response {
     let extensions = request.extensions();
+    let mut origin = None;
     if let (Some(shared), Some(caller)) = (extensions.get::<Arc<Shared>>(), extensions.get::<Caller>()) {
         trace::subject(&Span::current(), caller.subject.as_str());
         let mut noted = shared.noted();
         noted.subject = Some(caller.subject.clone());
         shared.write(&mut noted);
+        origin = Some(Origin::new(&Span::current(), &shared.ids.request, &shared.ids.correlation));
+    }
+    // For calls that are carried out on tasks of a session's.
+    if let Some(origin) = origin {
+        request.extensions_mut().insert(origin);
     }
     next.run(request).await
 }

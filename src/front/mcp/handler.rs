@@ -23,6 +23,7 @@ use rmcp::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{
     confirm::{self, Asked, MayRepeat},
@@ -35,6 +36,7 @@ use crate::{
     error::Error,
     front::approver::Hub,
     op::{self, Effect, OPS, Op},
+    telemetry::trace::{self, Origin},
 };
 
 /// What the MCP servers of one process share.
@@ -176,6 +178,21 @@ impl McpServer {
 
     /// One call through the broker, with as many questions as it takes.
     pub(super) async fn carry_out(
+        &self,
+        context: &RequestContext<RoleServer>,
+        op: &'static Op,
+        caller: &Caller,
+        arguments: Value,
+        approved: Option<Approved>,
+        repeat: MayRepeat,
+    ) -> Result<Carried, Error> {
+        // rmcp carries calls out on tasks of its own, where the request that brought them is not known.
+        let origin = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Origin>());
+        let span = origin.map_or_else(Span::none, |origin| trace::message(origin, caller.subject.as_str()));
+        self.converse(context, op, caller, arguments, approved, repeat).instrument(span).await
+    }
+
+    async fn converse(
         &self,
         context: &RequestContext<RoleServer>,
         op: &'static Op,

@@ -120,6 +120,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.table().len()
+    }
+
     /// True when one more can be begun for this subject.
     pub(super) fn has_room_for(&self, subject: &Subject) -> bool {
         let table = self.table();

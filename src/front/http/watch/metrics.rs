@@ -64,7 +64,8 @@ pub(super) fn routes() -> Routes {
 
 async fn page(State(app): State<Arc<App>>) -> Response {
     let ready = app.readiness.report(&app.broker).await.is_ready();
-    meters::look(meters::Look { pending: app.broker.pending(), ready });
+    let sessions = app.mcp.open_sessions();
+    meters::look(meters::Look { pending: app.broker.pending(), sessions, ready });
     let text = app.watch.metrics.0.render();
     ([(header::CONTENT_TYPE, HeaderValue::from_static(KIND))], text).into_response()
 }

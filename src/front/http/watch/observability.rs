@@ -138,6 +138,8 @@ struct Summary {
     operations: BTreeMap<&'static str, u64>,
     /// Questions that wait for a human.
     pending_approvals: usize,
+    /// Sessions of MCP that are open.
+    sessions: usize,
     /// Bytes of memory that the process holds, where the system says.
     memory_bytes: Option<u64>,
 }
@@ -152,6 +154,7 @@ async fn summary(State(app): State<Arc<App>>) -> Result<Json<Summary>, Fault> {
         answers: totals.answers().collect(),
         operations: totals.operations().collect(),
         pending_approvals: app.broker.pending(),
+        sessions: app.mcp.open_sessions(),
         memory_bytes: meters::resident_bytes(),
     }))
 }
