@@ -128,7 +128,7 @@ impl Engine for Pki {
             }
             ("root" | "intermediate", "generate") => Err(Fault::unsupported_path()),
             ("ca" | "ca_chain" | "crl" | "cert" | "certs", rest) => {
-                fetch::fetch(call, head, rest, &self.issuers, &mut self.certificates)
+                fetch::fetch(call, head, rest, &self.issuers, &self.certificates)
             }
             (
                 "acme" | "config" | "eab" | "issuer" | "issuers" | "key" | "keys" | "intermediate" | "ocsp"

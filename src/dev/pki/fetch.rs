@@ -77,7 +77,7 @@ pub(super) fn fetch(
     head: &str,
     rest: &str,
     issuers: &Issuers,
-    certificates: &mut Certificates,
+    certificates: &Certificates,
 ) -> Answer {
     match (head, rest) {
         ("certs", "") => {

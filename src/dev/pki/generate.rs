@@ -66,14 +66,14 @@ pub(super) const FIELDS: &[&str] = &[
     "postal_code",
 ];
 
-pub(super) const NO_URLS: &str = "This mount hasn't configured any authority information access (AIA) fields; this may make it \
-                       harder for systems to find missing certificates in the chain or to validate revocation \
-                       status of certificates. Consider updating /config/urls or the newly generated issuer with \
-                       this information.";
+/// Vault's words about a mount that names no addresses for its lists and issuers.
+pub(super) const NO_URLS: &str = "This mount hasn't configured any authority information access (AIA) fields; this may make it harder for systems \
+     to find missing certificates in the chain or to validate revocation status of certificates. Consider updating \
+     /config/urls or the newly generated issuer with this information.";
 
-pub(super) const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing \
-                          leaf certs with this certificate will cause TLS validation libraries to reject this \
-                          certificate.";
+/// Vault's words about an authority without a name.
+pub(super) const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing leaf certs with this \
+     certificate will cause TLS validation libraries to reject this certificate.";
 
 /// What a request for a new authority says: where its key goes, and what it is for.
 struct Generation {
@@ -126,6 +126,7 @@ impl Generation {
     }
 }
 
+/// Refuses a request that would bind an authority to some names.
 pub(super) fn constrained_names(fields: &Fields<'_>) -> Result<(), Fault> {
     for kind in ["dns_domains", "ip_ranges", "email_addresses", "uri_domains"] {
         for rule in ["permitted", "excluded"] {

@@ -73,6 +73,9 @@ impl Issuers {
         }
         let role = Role::for_authority(&fields, KeyChoice::default())?;
         let reference = fields.text("issuer_ref")?.unwrap_or_else(|| "default".to_owned());
+        if reference.trim().is_empty() {
+            return Err(Fault::bad("missing issuer reference"));
+        }
         let (issuer, pair) = self.signing(&reference)?;
         let text = fields.text_or_empty("csr")?;
         if text.is_empty() {

@@ -359,6 +359,7 @@ fn intermediates() -> Vec<Step> {
         sign(json!({ "csr": "x" })),
         sign(json!({ "csr": "{root}" })).status_only(),
         sign(json!({ "csr": "{csr}", "format": "none" })),
+        sign(json!({ "csr": "{csr}", "issuer_ref": "" })),
         sign(json!({ "csr": "{csr}", "issuer_ref": "none" })),
         sign(json!({ "csr": "{csr}", "ttl": "1h" })),
         sign(json!({ "csr": "{csr}", "ttl": "1h", "common_name": "another", "ou": "x", "max_path_length": 0,
