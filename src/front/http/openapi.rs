@@ -195,10 +195,23 @@ fn headers() -> Value {
         "CorrelationId": text("The caller's own id of what this request belongs to; else the request's.", true),
         "TraceId": text("The trace that this request belongs to, where it is traced.", false),
         "RetryAfter": { "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 0 } },
+        "RateLimitLimit": { "description": "Calls in a window.", "schema": { "type": "integer", "minimum": 0 } },
+        "RateLimitRemaining": { "description": "Calls that are left of it.", "schema": { "type": "integer", "minimum": 0 } },
+        "RateLimitReset": { "description": "Seconds until all are there again.", "schema": { "type": "integer", "minimum": 0 } },
         "WwwAuthenticate": text("How to get a token, where tokens are taken.", false),
         "Ticket": text("The question that this call waits for.", true),
         "Allow": text("The methods that are answered there.", true),
     })
+}
+
+/// Headers of the answer to a call that counted.
+fn counted() -> BTreeMap<&'static str, Value> {
+    let left = [
+        ("RateLimit-Limit", "RateLimitLimit"),
+        ("RateLimit-Remaining", "RateLimitRemaining"),
+        ("RateLimit-Reset", "RateLimitReset"),
+    ];
+    ids().into_iter().chain(left.map(|(name, component)| (name, reference("headers", component)))).collect()
 }
 
 /// Headers of every answer.

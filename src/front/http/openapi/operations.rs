@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Document, camel, examples, ids,
+    Document, camel, counted, examples,
     model::{Body, Operation, Parameter, Response, json_of},
     pascal, reference, tag,
 };
@@ -68,7 +68,7 @@ impl Document<'_> {
             }
         };
         let status = if content.is_some() { "200" } else { "204" };
-        (status, Response { description: "It is done.".into(), headers: ids(), content })
+        (status, Response { description: "It is done.".into(), headers: counted(), content })
     }
 }
 
