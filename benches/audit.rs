@@ -49,6 +49,47 @@ fn record(c: &mut Criterion) {
     group.finish();
 }
 
+/// Calls at a time, as an HTTP server has them.
+const AT_A_TIME: u64 = 16;
+
+/// Durable records of sixteen callers on a runtime of two threads, as two cores have it.
+fn many(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let mut group = c.benchmark_group("durable, 16 at a time");
+    group.throughput(Throughput::Elements(1));
+    for (name, together) in [("an fsync each", false), ("one fsync for all that wait", true)] {
+        let dir = private();
+        let log = Audit::open(Settings::new(dir.path().join("audit.jsonl"))).unwrap();
+        let one_at_a_time = std::sync::Arc::new(tokio::sync::Mutex::new(()));
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let started = std::time::Instant::now();
+                runtime.block_on(async {
+                    let tasks: Vec<_> = (0..AT_A_TIME)
+                        .map(|number| {
+                            let (log, turn) = (log.clone(), one_at_a_time.clone());
+                            let own = count / AT_A_TIME + u64::from(number < count % AT_A_TIME);
+                            tokio::spawn(async move {
+                                for _ in 0..own {
+                                    let turn = if together { None } else { Some(turn.lock().await) };
+                                    let appended = log.append(&event(true, &[])).unwrap();
+                                    appended.wait_with_others().await.unwrap();
+                                    drop(turn);
+                                }
+                            })
+                        })
+                        .collect();
+                    for task in tasks {
+                        task.await.unwrap();
+                    }
+                });
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
 fn open(c: &mut Criterion) {
     let dir = private();
     let path = dir.path().join("audit.jsonl");
@@ -65,5 +106,5 @@ fn open(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, record, open);
+criterion_group!(benches, record, many, open);
 criterion_main!(benches);

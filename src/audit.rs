@@ -5,11 +5,12 @@
 //! verify it by hand.
 //!
 //! This module does not decide what is recorded and never sees a secret value: callers give names, and
-//! [`Audit::hmac`] where a value must be recognised later. It is synchronous: a durable record waits for
-//! the disk.
+//! [`Audit::hmac`] where a value must be recognised later. A record is appended at once; whoever needs it on the
+//! disk waits for that, by blocking or, where many wait at a time, together ([`Appended`]).
 
 mod error;
 mod export;
+mod group;
 mod keys;
 mod names;
 mod place;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::hmac;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use self::error::AuditError;
 pub use self::export::{Target, export};
@@ -35,8 +37,9 @@ pub use self::show::{Filter, Format, parse_time, show};
 pub use self::tail::tail;
 pub use self::verify::{Fault, Problem, Report, VerifyOptions, verify};
 
+use self::group::Group;
 use self::names::Names;
-use self::writer::Writer;
+use self::writer::{Writer, Written};
 
 /// Rotation size unless told otherwise: 64 MiB.
 pub const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -222,6 +225,51 @@ struct Inner {
     fsync: Fsync,
     hmac: hmac::Key,
     writer: Mutex<Writer>,
+    group: Group,
+}
+
+/// A record that is in the file. Until one of the two ways of waiting has returned Ok, what it announces must not
+/// happen.
+#[must_use = "the record is not known to be on the disk"]
+pub struct Appended {
+    recorded: Recorded,
+    /// What is not on the disk yet.
+    missing: Option<(Audit, Written)>,
+}
+
+/// True where other tasks share the threads of this one.
+fn on_shared_threads() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+impl Appended {
+    /// Waits for the disk, and keeps the thread until then.
+    ///
+    /// # Errors
+    /// If the record is not known to be on the disk.
+    pub fn wait(self) -> Result<Recorded, AuditError> {
+        if let Some((_, written)) = &self.missing {
+            match on_shared_threads() {
+                true => tokio::task::block_in_place(|| written.sync())?,
+                false => written.sync()?,
+            }
+        }
+        Ok(self.recorded)
+    }
+
+    /// Waits for the disk together with whoever else does. Where nobody else can be waiting, on a runtime of one
+    /// thread, it is the same as [`Self::wait`]: a hand-over to another thread would only cost.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_with_others(self) -> Result<Recorded, AuditError> {
+        match self.missing {
+            Some((audit, written)) if on_shared_threads() => audit.0.group.sync(written).await?,
+            Some((_, written)) => written.sync()?,
+            None => {}
+        }
+        Ok(self.recorded)
+    }
 }
 
 impl Audit {
@@ -235,7 +283,7 @@ impl Audit {
         let names = Names::of(&settings.path)?;
         let fsync = settings.fsync;
         let (writer, hmac) = Writer::open(names, &settings)?;
-        Ok(Self(Arc::new(Inner { fsync, hmac, writer: Mutex::new(writer) })))
+        Ok(Self(Arc::new(Inner { fsync, hmac, writer: Mutex::new(writer), group: Group::default() })))
     }
 
     /// Appends a record. When this returns Ok the record is in the file, and on the disk if the event
@@ -244,6 +292,14 @@ impl Audit {
     /// # Errors
     /// If the record is not in the log, or not known to be on the disk: what it announces must not happen.
     pub fn record(&self, event: &Event<'_>) -> Result<Recorded, AuditError> {
+        self.append(event)?.wait()
+    }
+
+    /// Appends a record, and leaves it to the caller how to wait for the disk.
+    ///
+    /// # Errors
+    /// If the record is not in the log.
+    pub fn append(&self, event: &Event<'_>) -> Result<Appended, AuditError> {
         if event.action.is_own() {
             return Err(AuditError::Usage {
                 what: format!("{} records are written by the audit log alone", event.action.as_str()),
@@ -257,12 +313,8 @@ impl Audit {
             Fsync::Writes => event.durable,
             Fsync::Never => false,
         };
-        if sync {
-            // After both locks are given back, so that others append meanwhile. One sync covers all that
-            // was written before it: this is where waiting writers can share one.
-            written.sync()?;
-        }
-        Ok(written.recorded)
+        let recorded = written.recorded.clone();
+        Ok(Appended { recorded, missing: sync.then(|| (self.clone(), written)) })
     }
 
     /// Whether a record could be appended now. A call that reads from Vault before its own record (the

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use crate::{
-    audit::{Action, Approval as AuditApproval, Audit, Event},
+    audit::{Action, Appended, Approval as AuditApproval, Audit, AuditError, Event, Recorded},
     caller::{Caller, Front},
     config::{Config, DangerousPatterns, Reveal},
     error::Error,
@@ -301,23 +301,23 @@ impl Broker {
         if let Err(error) = self.limiter.take(caller)
             && approved.is_none()
         {
-            return Err(self.refuse(&passing, Action::Refused, error));
+            return Err(self.refuse_along(&passing, Action::Refused, error).await);
         }
 
         // Parse.
         let parsed = self.parse(&mut passing, &arguments);
         let call = match parsed {
             Ok(call) => call,
-            Err(error) => return Err(self.refuse(&passing, Action::ValidationFailed, error)),
+            Err(error) => return Err(self.refuse_along(&passing, Action::ValidationFailed, error).await),
         };
 
         // Authorise, and find room.
         if let Err(error) = self.authorise(&passing, call.as_ref()) {
-            return Err(self.refuse(&passing, Action::Refused, error));
+            return Err(self.refuse_along(&passing, Action::Refused, error).await);
         }
         let _place = match self.room.enter(caller).await {
             Ok(place) => place,
-            Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
+            Err(error) => return Err(self.refuse_along(&passing, Action::Refused, error).await),
         };
 
         if call.files() != Files::None {
@@ -337,7 +337,7 @@ impl Broker {
                 let seen = self.observe(&passing, call.as_ref(), &session).instrument(trace::step("observe"));
                 let (preview, needs_login) = match seen.await {
                     Ok(seen) => seen,
-                    Err(error) => return Err(self.refuse(&passing, Action::Refused, error)),
+                    Err(error) => return Err(self.refuse_along(&passing, Action::Refused, error).await),
                 };
                 if passing.target.keys.is_empty() {
                     passing.target.keys = preview.changes.iter().map(|(_, key)| key.clone()).collect();
@@ -346,7 +346,7 @@ impl Broker {
                 match approved {
                     Some(approved) if approved.digest != digest => {
                         let error = Error::TicketInvalid { fault: "it was given for another call" };
-                        return Err(self.refuse(&passing, Action::Refused, error));
+                        return Err(self.refuse_along(&passing, Action::Refused, error).await);
                     }
                     Some(approved) if approved.shown == Shown::of(&preview) => Some(approved),
                     changed => {
@@ -360,7 +360,7 @@ impl Broker {
 
         // Record the request: no record, no request.
         let approval = approved.as_ref().map(|approved| (approved.channel, approved.ticket.clone()));
-        self.record(&passing, Action::Request, None, None, approval.as_ref())?;
+        self.record_along(&passing, Action::Request, None, None, approval.as_ref()).await?;
 
         // Run.
         let started = Instant::now();
@@ -405,8 +405,9 @@ impl Broker {
             Ok(_) => (Action::Success, None),
             Err(error) => (Action::Failed, Some(error.code())),
         };
+        let request_id = session.request_id();
         let recorded =
-            self.record(&passing, action, code, session.request_id().as_deref(), approval.as_ref());
+            self.record_along(&passing, action, code, request_id.as_deref(), approval.as_ref()).await;
         if let Err(error) = recorded {
             let applied = result.is_ok() && !op.spec.effect.is_read_only();
             return Err(if applied { Error::AppliedUnrecorded { fault: error.to_string() } } else { error });
@@ -763,6 +764,18 @@ impl Broker {
         }
     }
 
+    /// As [`Self::refuse`], without holding up others while the disk is slow.
+    async fn refuse_along(&self, passing: &Passing<'_>, action: Action, error: Error) -> Error {
+        if matches!(error, Error::Audit(_)) {
+            return error;
+        }
+        match self.record_along(passing, action, Some(error.code()), None, None).await {
+            Ok(()) => error,
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    /// Records, and waits for the disk where that is due.
     fn record(
         &self,
         passing: &Passing<'_>,
@@ -771,12 +784,43 @@ impl Broker {
         vault_request_id: Option<&str>,
         approval: Option<&(Channel, TicketId)>,
     ) -> Result<(), Error> {
+        let step = trace::step("record");
+        let appended = || self.append(passing, action, code, vault_request_id, approval);
+        let written = step.in_scope(|| appended().and_then(Appended::wait));
+        self.count(passing, action, code, approval, written)
+    }
+
+    /// The same together with other calls: one fsync for all that wait.
+    async fn record_along(
+        &self,
+        passing: &Passing<'_>,
+        action: Action,
+        code: Option<&'static str>,
+        vault_request_id: Option<&str>,
+        approval: Option<&(Channel, TicketId)>,
+    ) -> Result<(), Error> {
+        let step = trace::step("record");
+        let appended = step.in_scope(|| self.append(passing, action, code, vault_request_id, approval));
+        let written = match appended {
+            Ok(appended) => appended.wait_with_others().instrument(step).await,
+            Err(error) => Err(error),
+        };
+        self.count(passing, action, code, approval, written)
+    }
+
+    fn append(
+        &self,
+        passing: &Passing<'_>,
+        action: Action,
+        code: Option<&'static str>,
+        vault_request_id: Option<&str>,
+        approval: Option<&(Channel, TicketId)>,
+    ) -> Result<Appended, AuditError> {
         let durable = !passing.op.spec.effect.is_read_only()
             && matches!(action, Action::Request | Action::Success | Action::Failed | Action::Confirmed);
-        let channel = approval.map(|(channel, _)| channel.as_str());
         let approval = approval
             .map(|(channel, ticket)| AuditApproval { channel: channel.as_str(), ticket: ticket.as_str() });
-        let event = Event {
+        self.audit.append(&Event {
             op: passing.op.spec.id,
             effect: passing.op.spec.effect.as_str(),
             target: &passing.target.name,
@@ -786,18 +830,21 @@ impl Broker {
             approval,
             durable,
             ..event_of(action, &passing.id, passing.caller)
-        };
-        let written = trace::step("record").in_scope(|| self.audit.record(&event));
+        })
+    }
+
+    fn count(
+        &self,
+        passing: &Passing<'_>,
+        action: Action,
+        code: Option<&'static str>,
+        approval: Option<&(Channel, TicketId)>,
+        written: Result<Recorded, AuditError>,
+    ) -> Result<(), Error> {
+        let channel = approval.map(|(channel, _)| channel.as_str());
         meters::recorded(passing.op.spec.id, action, code, channel, written.is_ok());
         written?;
         Ok(())
-    }
-}
-
-fn has_scope(passing: &Passing<'_>) -> Result<(), Error> {
-    match passing.op.spec.scope {
-        Some(scope) if !passing.caller.has(scope) => Err(Error::MissingScope { scope: scope.as_str() }),
-        _ => Ok(()),
     }
 }
 

@@ -8,13 +8,8 @@
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
 #   hvac        KV and transit shared with hvac, the Vault client for Python
-<<<<<<< HEAD
 #   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, under the eyes
-#               of Prometheus
-=======
-#   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, its description
-#               called through by schemathesis, and its pages in a browser
->>>>>>> 4d057db (Let pages of named sites call, and pages of no other change anything; answer line by line what clients of other bridges send; have schemathesis call every route as described)
+#               of Prometheus, its description called through by schemathesis, and its pages in a browser
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -369,11 +364,7 @@ stage_hvac() {
 }
 
 stage_http() {
-<<<<<<< HEAD
-  debian nginx=nginx-light openssl=openssl promtool=prometheus
-=======
-  debian nginx=nginx-light openssl=openssl chromium=chromium
->>>>>>> 4d057db (Let pages of named sites call, and pages of no other change anything; answer line by line what clients of other bridges send; have schemathesis call every route as described)
+  debian nginx=nginx-light openssl=openssl promtool=prometheus chromium=chromium
   python_ready || return
   local python programs tests=(tests/http_clients/test_openapi.py)
   if command -v nginx >/dev/null; then

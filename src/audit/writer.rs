@@ -74,7 +74,17 @@ pub(super) struct Written {
 impl Written {
     /// Waits until the disk has it.
     pub(super) fn sync(&self) -> Result<(), AuditError> {
-        self.file.sync_data().map_err(|source| AuditError::io("syncing", &self.path, source))
+        self.file.sync_data().map_err(|source| self.fault(source))
+    }
+
+    /// The file that it is in.
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// What went wrong when the disk did not take it.
+    pub(super) fn fault(&self, source: io::Error) -> AuditError {
+        AuditError::io("syncing", &self.path, source)
     }
 }
 

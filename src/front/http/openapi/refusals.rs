@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Document, counted, ids,
+    Document, ids,
     model::{Response, Responses, json_of},
     pascal, reference,
 };
