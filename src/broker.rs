@@ -848,6 +848,13 @@ impl Broker {
     }
 }
 
+fn has_scope(passing: &Passing<'_>) -> Result<(), Error> {
+    match passing.op.spec.scope {
+        Some(scope) if !passing.caller.has(scope) => Err(Error::MissingScope { scope: scope.as_str() }),
+        _ => Ok(()),
+    }
+}
+
 fn event_of<'a>(action: Action, id: &'a str, caller: &'a Caller) -> Event<'a> {
     Event {
         action,
