@@ -5,7 +5,8 @@
 //! One definition of each operation, one table of them, one way in:
 //!
 //! ```text
-//!  front/mcp      tools/call, resources, prompts on stdin and stdout
+//!  front/mcp      tools/call, resources, prompts: on stdin and stdout, and for front/http
+//!  front/http     who calls, REST as a loop over the table, MCP and events over HTTP, what watches them
 //!  front/approver the socket that a human's terminal attaches to
 //!  cli            what a human types
 //!       │   (a Caller, an &'static Op, JSON arguments)
@@ -27,6 +28,9 @@
 //!
 //! Imports point down: `front → broker → {op, audit, vault, kms}`, `ops → {op, vault, kms}`. No operation knows a
 //! front end and no front end knows an operation.
+//!
+//! `PUT /secrets/{path}` joins the way below at step 2: [`front::http::auth`] has made the caller, and
+//! `front/http/rest.rs` the arguments.
 //!
 //! # A write, from line to disk: `tools/call kv_write` on stdio
 //!
