@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "http/approver.rs"]
+mod approver;
 #[path = "http/auth.rs"]
 mod auth;
 #[path = "http/authorisation.rs"]

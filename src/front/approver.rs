@@ -36,6 +36,7 @@ use crate::{
     error::Error,
     op::Boxed,
 };
+pub use lineage::Connection;
 use wire::{FromApprover, Lines, ToApprover};
 
 /// What an approver said.
@@ -49,6 +50,7 @@ pub enum Decision {
 struct Attached {
     number: u64,
     login: bool,
+    process: Option<i32>,
     lines: mpsc::UnboundedSender<ToApprover>,
 }
 
@@ -159,6 +161,15 @@ impl Hub {
         self.state().attached.as_ref().is_some_and(|attached| attached.login)
     }
 
+    /// True when the attached approver belongs to the client at the other end of this connection: whoever asks does
+    /// not answer.
+    pub async fn is_of_client(&self, connection: Connection) -> bool {
+        let process = self.state().attached.as_ref().and_then(|attached| attached.process);
+        let Some(process) = process else { return false };
+        let look = tokio::task::spawn_blocking(move || lineage::is_of_client(connection, process));
+        look.await.unwrap_or(true)
+    }
+
     /// Puts a question before the attached approver and waits for what they say.
     pub async fn ask(
         self: &Arc<Self>,
@@ -208,6 +219,7 @@ impl Hub {
     }
 
     async fn serve(self: Arc<Self>, stream: UnixStream) {
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let refusal = match stream.peer_cred() {
             Ok(peer) if peer.uid() != rustix::process::geteuid().as_raw() => {
                 Some("this socket belongs to another user")
@@ -236,7 +248,7 @@ impl Hub {
             _ => return,
         };
         let (lines, mut outgoing) = mpsc::unbounded_channel();
-        let Some(number) = self.attach(login, lines) else {
+        let Some(number) = self.attach(login, process, lines) else {
             let why = "another approver is attached to it; end that one, then start this one again".into();
             let refused = ToApprover::Refused { why };
             let _ = write.write_all(&wire::line(&refused)).await;
@@ -261,7 +273,12 @@ impl Hub {
     }
 
     /// A number for this attachment, or nothing when another approver is there; that one is told.
-    fn attach(&self, login: bool, lines: mpsc::UnboundedSender<ToApprover>) -> Option<u64> {
+    fn attach(
+        &self,
+        login: bool,
+        process: Option<i32>,
+        lines: mpsc::UnboundedSender<ToApprover>,
+    ) -> Option<u64> {
         let mut state = self.state();
         if let Some(attached) = &state.attached {
             let text = format!(
@@ -273,7 +290,7 @@ impl Hub {
         }
         state.next += 1;
         let number = state.next;
-        state.attached = Some(Attached { number, login, lines });
+        state.attached = Some(Attached { number, login, process, lines });
         Some(number)
     }
 

@@ -43,6 +43,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub struct Peer {
     /// Their address; a proxy's, where one stands between.
     pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
     /// Our own.
     pub local: SocketAddr,
     /// Whether the connection has TLS of our own.
@@ -54,7 +56,7 @@ pub struct Peer {
 impl Default for Peer {
     fn default() -> Self {
         let nowhere = Ipv4Addr::UNSPECIFIED.into();
-        Self { address: nowhere, local: SocketAddr::new(nowhere, 0), tls: false, certificate: None }
+        Self { address: nowhere, port: 0, local: SocketAddr::new(nowhere, 0), tls: false, certificate: None }
     }
 }
 
@@ -122,7 +124,8 @@ impl Listener {
             // A connection that is gone already has no end here; it will not get far.
             let Ok(local) = stream.local_addr() else { continue };
             tokio::spawn(async move {
-                let peer = Peer { address: address.ip(), local, tls: tls.is_some(), certificate: None };
+                let (port, has_tls) = (address.port(), tls.is_some());
+                let peer = Peer { address: address.ip(), port, local, tls: has_tls, certificate: None };
                 match tls {
                     None => converse(stream, router, peer, watcher).await,
                     Some(tls) => {

@@ -13,7 +13,7 @@ mod sessions;
 mod site;
 mod sse;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -34,7 +34,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    App,
+    App, Peer,
     answer::{Fault, plain},
     auth::Identity,
     routes::{Access, Content, Endpoint, Parameter, Place, Reply, Routes},
@@ -44,7 +44,10 @@ use crate::{
     caller::{Caller, Front},
     config::Config,
     error::Error,
-    front::mcp::{Dialog, House, McpServer, message},
+    front::{
+        approver::Connection,
+        mcp::{Dialog, House, McpServer, message},
+    },
     op::Verb,
 };
 use seat::{Seat, Shares};
@@ -273,6 +276,10 @@ async fn enter(app: &App, parts: &mut Parts) -> OrRefused<Caller> {
     }
     for name in [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")] {
         parts.headers.remove(name);
+    }
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        let (client, server) = (SocketAddr::new(peer.address, peer.port), peer.local);
+        parts.extensions.insert(Connection { client, server });
     }
     let Some(caller) = parts.extensions.remove::<Caller>() else {
         return Err(Fault(Error::Internal { what: "a message without a caller" }).into_response().into());

@@ -3,6 +3,7 @@
 
 use std::{convert::Infallible, future::Future, time::Duration};
 
+use http::request::Parts;
 use rmcp::{
     model::{
         CancelledNotification, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
@@ -23,7 +24,7 @@ use crate::{
     caller::Caller,
     config::{Approval, Config},
     error::Error,
-    front::approver::Decision,
+    front::approver::{Connection, Decision},
     op::Op,
 };
 
@@ -92,6 +93,11 @@ pub(super) fn elicitation(
     capabilities.and_then(|capabilities| capabilities.elicitation)
 }
 
+/// The connection that a request came over; none on standard input, where the client is the server's parent.
+fn connection(context: &RequestContext<RoleServer>) -> Option<Connection> {
+    context.extensions.get::<Parts>()?.extensions.get::<Connection>().copied()
+}
+
 /// Asks, and gives a human's yes or the way to get it.
 ///
 /// # Errors
@@ -109,9 +115,13 @@ pub(super) async fn ask(
     let approval = *broker.config().approval;
     let close = |closed, channel| broker.close(caller, &question.ticket, closed, channel);
 
-    if approval != Approval::Client
-        && let Some(hub) = server.approvers()
-        && hub.is_attached()
+    let hub = server.approvers().filter(|hub| approval != Approval::Client && hub.is_attached());
+    let of_client = match hub.zip(connection(context)) {
+        Some((hub, connection)) => hub.is_of_client(connection).await,
+        None => false,
+    };
+    if let Some(hub) = hub
+        && !of_client
         && (hub.has_login() || !question.needs_login)
     {
         let decision = tokio::select! {
@@ -133,10 +143,12 @@ pub(super) async fn ask(
         };
     }
     if approval == Approval::Approver {
-        return Err(close(
-            Closed::NobodyToAsk("APPROVAL=approver, and no approver is attached"),
-            Channel::Approver,
-        ));
+        let why = if of_client {
+            "APPROVAL=approver, and the one that is attached was started by the client that asks"
+        } else {
+            "APPROVAL=approver, and no approver is attached"
+        };
+        return Err(close(Closed::NobodyToAsk(why), Channel::Approver));
     }
     if question.needs_login {
         return Err(close(
