@@ -12,6 +12,11 @@ mod common;
 mod canary;
 #[path = "engines/database.rs"]
 mod database;
+#[path = "engines/every_tool.rs"]
+mod every_tool;
+#[cfg(feature = "kms")]
+#[path = "kms/other_side.rs"]
+mod other_side;
 #[path = "engines/pki.rs"]
 mod pki;
 #[path = "engines/policies.rs"]
@@ -53,8 +58,16 @@ fn session_of(subject: &str, token: &str, settings: &[(&str, &str)]) -> McpClien
     for (name, value) in settings {
         launch = launch.env(name, value);
     }
-    let client = launch.spawn().connect(Era::usual());
-    client.always(Answer::yes());
+    let modes = json!({"elicitation": {"form": {}, "url": {}}});
+    let client = launch.spawn().connect(Era::usual().with(modes));
+    // Yes; and where a value is asked for, one is typed.
+    client.human(|question| match question["url"].as_str() {
+        Some(url) => {
+            assert_eq!(common::page::type_value(url, "typed"), 200);
+            Answer::Accept(json!({}))
+        }
+        None => Answer::yes(),
+    });
     client
 }
 

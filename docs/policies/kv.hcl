@@ -1,7 +1,7 @@
 # The least that the tools of TOOLSETS=kv need, beside Vault's `default` policy.
 # Put the agent's subject in place of `alice`, and your mount in place of `secret`.
 
-# kv_read, kv_diff, secret_compare and secret_wrap read; kv_write, kv_patch, kv_rollback and kv_generate
+# kv_read, kv_diff, secret_compare and secret_wrap read; kv_write, kv_patch, kv_rollback, kv_generate and secret_ask
 # create the first version and update to the next.
 path "secret/data/mcp/alice/*" { capabilities = ["create", "read", "update"] }
 

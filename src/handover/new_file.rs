@@ -72,7 +72,8 @@ impl JsonSchema for FileName {
         "FileName".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "maxLength": 1024, FILE_MARK: true })
+        // Its longest length would cost a model more, in every tool, than it tells.
+        json_schema!({ "type": "string", FILE_MARK: true })
     }
 }
 

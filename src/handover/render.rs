@@ -3,8 +3,19 @@
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::FileName;
+use super::{FileName, NewFile};
 use crate::error::Error;
+
+/// Fills a new file with bytes as they are, or with names and base64 where its ending says that it holds names and
+/// values; gives its whole path.
+///
+/// # Errors
+/// `file_refused`.
+pub fn fill(file: NewFile, name: &FileName, bytes: &[u8], named: &[(&str, &str)]) -> Result<String, Error> {
+    let has_names = name.last().starts_with(".env") || matches!(name.ending().as_str(), "env" | "json");
+    let content = if has_names { entries(name, named)? } else { Zeroizing::new(bytes.to_vec()) };
+    Ok(file.fill(&content)?.display().to_string())
+}
 
 /// Names and values as JSON for `.json`, else as `NAME='value'` lines that shells and dotenv readers
 /// read back as the same value.

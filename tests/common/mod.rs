@@ -10,6 +10,7 @@
 pub mod client;
 pub mod http;
 pub mod oracle;
+pub mod page;
 pub mod proxy;
 pub mod server;
 pub mod terminal;

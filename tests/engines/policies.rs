@@ -128,6 +128,8 @@ fn the_kv_policy_is_the_least() {
                 ("kv_patch", json!({"path": "folder/app", "data": {"C": "3"}})),
                 ("kv_rollback", json!({"path": "folder/app", "version": 2})),
                 ("kv_generate", json!({"path": "folder/app", "key": "G"})),
+                ("secret_ask", json!({"path": "folder/app", "key": "T"})),
+                ("secret_ask", json!({"path": "asked", "key": "T"})),
                 ("secret_compare", json!({"a": "folder/app#A", "b": "new#A"})),
                 ("secret_wrap", json!({"path": "folder/app"})),
                 ("secret_wrap", json!({"path": "folder/app", "keys": ["A"]})),

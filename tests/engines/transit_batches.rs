@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
-    assert_masked, through,
+    assert_masked, private_file, question, through,
     transit_keys::{base64, decrypted, keys, over},
+    work,
 };
-use crate::common::{Proxy, assert_no_canary, assert_refused, assert_untouched, canary, vault};
+use crate::common::{Answer, Proxy, assert_no_canary, assert_refused, assert_untouched, canary, vault};
 
 fn results(value: &Value) -> &Vec<Value> {
     assert!(value.get("ciphertext").is_none() && value.get("plaintext").is_none(), "{value}");
@@ -163,4 +164,53 @@ fn an_item_and_a_batch_at_once_or_neither_is_refused() {
             assert_refused(&assert_untouched(&proxy, || client.call(tool, arguments)), "invalid_input");
         }
     }
+}
+
+#[test]
+fn a_plaintext_goes_into_a_new_file_behind_a_yes_and_nowhere_else() {
+    let Some(mount) = keys() else { return };
+    let client = over(mount);
+    let secret = canary("file");
+    let made = client.call("transit_encrypt", json!({"key": "aes256-gcm96", "plaintext": base64(&secret)}));
+    let call = |more: Value| {
+        let mut call = json!({"key": "aes256-gcm96", "ciphertext": made.ok()["ciphertext"]});
+        call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        client.call("transit_decrypt", call)
+    };
+    let opened = call(json!({"to": "plain.bin"}));
+    assert_masked(&opened.ok()["plaintext"]);
+    assert_no_canary(opened.0.to_string(), "the answer");
+    let asked = question(&client);
+    assert!(
+        asked.starts_with("DECRYPT ") && asked.contains("1 ciphertext, to the file plain.bin"),
+        "{asked}"
+    );
+    assert_eq!(opened.ok()["file"], work(&client).join("plain.bin").display().to_string());
+    assert_eq!(private_file(work(&client).join("plain.bin")), secret);
+    call(json!({"to": "plain.env"})).ok();
+    assert_eq!(
+        private_file(work(&client).join("plain.env")),
+        format!("TRANSIT_PLAINTEXT='{}'\n", base64(&secret))
+    );
+
+    let count = client.asked().len();
+    for name in ["plain.bin", "../x", ".ssh/x", "missing/x", "/etc/x"] {
+        assert_refused(&call(json!({"to": name})), "file_refused");
+    }
+    assert_refused(
+        &client.call(
+            "transit_decrypt",
+            json!({"key": "aes256-gcm96", "batch": [{"ciphertext": made.ok()["ciphertext"]}], "to": "x"}),
+        ),
+        "invalid_input",
+    );
+    // What cannot be opened leaves no file behind.
+    let bad = json!({"key": "aes256-gcm96", "ciphertext": "vault:v1:AAAA", "to": "bad.bin"});
+    assert!(client.call("transit_decrypt", bad).is_error());
+    assert!(!work(&client).join("bad.bin").exists());
+    assert!(client.asked().len() > count);
+    client.always(Answer::Decline);
+    assert_refused(&call(json!({"to": "declined.bin"})), "declined");
+    assert!(!work(&client).join("declined.bin").exists());
+    assert_eq!(private_file(work(&client).join("plain.bin")), secret);
 }

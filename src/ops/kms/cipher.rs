@@ -103,7 +103,6 @@ pub struct DecryptInput {
     #[serde(default)]
     reveal: bool,
     /// New file (0600) for the bytes; .env and .json get base64.
-    #[schemars(with = "Option<String>")]
     to: Option<FileName>,
 }
 
@@ -169,21 +168,13 @@ impl Operation for Decrypt {
         let text = base64_of(&opened.plaintext);
         let file = match (file, &input.to) {
             (Some(file), Some(name)) => {
-                Some(fill(file, name, &opened.plaintext, &[("KMS_PLAINTEXT", &text)])?)
+                Some(render::fill(file, name, &opened.plaintext, &[("KMS_PLAINTEXT", &text)])?)
             }
             _ => None,
         };
         let length = opened.plaintext.len();
         Ok(DecryptOutput { plaintext: granted.disclose_text(text, length), file, key_id: opened.key_id })
     }
-}
-
-/// The bytes as they are, or names and base64 where the file's ending says that it holds names and values.
-fn fill(file: NewFile, name: &FileName, bytes: &[u8], entries: &[(&str, &str)]) -> Result<String, Error> {
-    let base = name.as_str().rsplit('/').next().unwrap_or_default();
-    let has_names = base.starts_with(".env") || matches!(name.ending().as_str(), "env" | "json");
-    let content = if has_names { render::entries(name, entries)? } else { Zeroizing::new(bytes.to_vec()) };
-    Ok(file.fill(&content)?.display().to_string())
 }
 
 /// Kinds of data keys that have a name.
@@ -244,7 +235,6 @@ pub struct DataKeyInput {
     #[serde(default)]
     reveal: bool,
     /// New file (0600) for the bytes; .env and .json get base64.
-    #[schemars(with = "Option<String>")]
     to: Option<FileName>,
 }
 
@@ -332,7 +322,7 @@ impl Operation for DataKey {
         let file = match (file, &input.to) {
             (Some(file), Some(name)) => {
                 let entries = [("KMS_DATA_KEY", text.as_str()), ("KMS_DATA_KEY_CIPHERTEXT", &ciphertext)];
-                Some(fill(file, name, &made.opened.plaintext, &entries)?)
+                Some(render::fill(file, name, &made.opened.plaintext, &entries)?)
             }
             _ => None,
         };

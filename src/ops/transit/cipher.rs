@@ -14,8 +14,9 @@ use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
-    names::EngineName,
-    op::{Effect, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
+    handover::{FileName, NewFile, render},
+    names::{EngineName, shown},
+    op::{Effect, Files, Operation, Preview, Rest, RestAnswer, Spec, Target, Toolset, Verb},
     secret::DisclosedValue,
     vault::transit::{Scheme, Transit},
 };
@@ -240,6 +241,8 @@ pub struct DecryptInput {
     /// true asks the human to let you see the plaintext.
     #[serde(default)]
     reveal: bool,
+    /// New file (0600) for one plaintext's bytes.
+    to: Option<FileName>,
 }
 
 /// A result or the fault of one item of a batch.
@@ -262,13 +265,16 @@ pub struct Plaintexts {
     /// For a batch: a plaintext or an error for each item, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Vec<ItemPlaintext>>,
+    /// File that has the plaintext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
 }
 
 impl Operation for Decrypt {
     const SPEC: Spec = Spec {
         id: "transit.decrypt",
         title: "Decrypt",
-        summary: "Decrypt what transit_encrypt made. The plaintext comes back masked: use it to check that a ciphertext is good. Do not set reveal unless the user asked to see the plaintext.",
+        summary: "Decrypt what transit_encrypt made. The plaintext is masked: use it to check that a ciphertext is good; `to` puts it into a new file (a human confirms it). Do not set reveal unless the user asked to see it.",
         scope: Some(Scope::Read),
         effect: Effect::Compute,
         toolset: Toolset::Transit,
@@ -285,7 +291,14 @@ impl Operation for Decrypt {
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
         check_given(input.ciphertext.as_ref(), input.batch.as_ref(), "ciphertext")?;
+        if input.to.is_some() && input.batch.is_some() {
+            return Err(Error::input("to", "it takes one plaintext; give `ciphertext` in place of `batch`"));
+        }
         Ok(target_in(place, "decrypt", &input.key))
+    }
+
+    fn files(input: &Self::Input) -> Files {
+        Files::written_by("to", input.to.as_ref())
     }
 
     fn wants_reveal(input: &Self::Input) -> bool {
@@ -299,7 +312,9 @@ impl Operation for Decrypt {
         } else {
             format!("the plaintexts of {count} ciphertexts")
         };
-        Ok(Preview { verb: "REVEAL", detail, ..Preview::default() })
+        let to = input.to.as_ref().map(|file| format!(", to the file {}", shown(file.as_str(), 120)));
+        let detail = detail + &to.unwrap_or_default();
+        Ok(Preview { verb: if input.reveal { "REVEAL" } else { "DECRYPT" }, detail, ..Preview::default() })
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
@@ -307,22 +322,30 @@ impl Operation for Decrypt {
             input.ciphertext.map(|ciphertext| CiphertextItem { ciphertext, context: input.context.clone() });
         let (items, is_batch) = one_or_many(one, input.batch);
         check_given_contexts(granted.transit(), &input.key, &items).await?;
+        let file = input.to.as_ref().map(|name| NewFile::create(name, granted.roots())).transpose()?;
         let bodies = items.into_iter().map(CiphertextItem::body).collect();
         let results =
             granted.transit().batch("decrypt", input.key.as_str(), Scheme::default(), bodies).await?;
-        let shown = |result: Result<Map<String, serde_json::Value>, &'static str>| {
+        let opened = results.into_iter().map(|result| -> Result<_, &'static str> {
             let text = Zeroizing::new(text_of(&result?, "plaintext")?);
-            let bytes = STANDARD.decode(text.as_bytes()).map_or(0, |bytes| Zeroizing::new(bytes).len());
-            Ok(granted.disclose_text(text, bytes))
-        };
-        let results: Vec<Result<DisclosedValue, &'static str>> = results.into_iter().map(shown).collect();
+            let bytes = Zeroizing::new(STANDARD.decode(text.as_bytes()).map_err(|_| "Vault gave no base64")?);
+            Ok((text, bytes))
+        });
         if !is_batch {
-            return Ok(Plaintexts { plaintext: Some(single(results)?), batch: None });
+            let (text, bytes) = single(opened.collect())?;
+            let named = [("TRANSIT_PLAINTEXT", text.as_str())];
+            let file = match (file, &input.to) {
+                (Some(file), Some(name)) => Some(render::fill(file, name, &bytes, &named)?),
+                _ => None,
+            };
+            let plaintext = Some(granted.disclose_text(text, bytes.len()));
+            return Ok(Plaintexts { plaintext, batch: None, file });
         }
+        let results = opened.map(|one| one.map(|(text, bytes)| granted.disclose_text(text, bytes.len())));
         let item = |result: Result<DisclosedValue, &'static str>| match result {
             Ok(plaintext) => ItemPlaintext { plaintext: Some(plaintext), error: None },
             Err(fault) => ItemPlaintext { plaintext: None, error: Some(fault.to_owned()) },
         };
-        Ok(Plaintexts { plaintext: None, batch: Some(results.into_iter().map(item).collect()) })
+        Ok(Plaintexts { plaintext: None, batch: Some(results.map(item).collect()), file: None })
     }
 }
