@@ -1,18 +1,11 @@
 //! Limits: of one subject's calls in a window, and of all calls at a time.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use serde_json::json;
 
 use super::rig::{Agent, Http, assert_refused};
-use crate::common::{Fault, On, PATIENCE, Reply, assert_untouched, unique, wait_until};
+use crate::common::{Fault, Gate, On, PATIENCE, Reply, assert_untouched, unique, wait_until};
 
 /// Calls in a window that lasts longer than the test.
 fn limited_to(agents: &[&Agent], calls: &str) -> Http {
@@ -113,20 +106,27 @@ fn a_subject_has_one_allowance_whatever_its_keys() {
     assert_limited(&http.get(&other_key, "/secrets"));
 }
 
-/// Calls at the same time: by how they ended, and how many had ended before the first was let through.
-fn crowd(http: &Http, agents: &[Agent], calls: usize) -> (BTreeMap<(u16, String), usize>, Vec<Reply>) {
+/// How many calls were refused because there was no room.
+fn overloaded(http: &Http) -> usize {
+    http.records().into_iter().filter(|record| record["code"] == "overloaded").count()
+}
+
+/// A call of each agent at the same time, and what is done meanwhile: the answers, also counted by how they ended.
+fn crowd(
+    http: &Http,
+    agents: &[Agent],
+    meanwhile: impl FnOnce(),
+) -> (BTreeMap<(u16, String), usize>, Vec<Reply>) {
     let door = http.door();
-    let (ended, replies) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let replies = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for agent in agents {
-            for _ in 0..calls {
-                scope.spawn(|| {
-                    let reply = door.call(agent, "GET", "/secrets", None);
-                    ended.fetch_add(1, Ordering::Relaxed);
-                    replies.lock().unwrap().push(reply);
-                });
-            }
+            scope.spawn(|| {
+                let reply = door.call(agent, "GET", "/secrets", None);
+                replies.lock().unwrap().push(reply);
+            });
         }
+        meanwhile();
     });
     let replies = replies.into_inner().unwrap();
     let mut counts = BTreeMap::new();
@@ -141,12 +141,15 @@ fn crowd(http: &Http, agents: &[Agent], calls: usize) -> (BTreeMap<(u16, String)
 fn four_times_what_there_is_room_for_is_refused_at_once_and_the_rest_is_served() {
     let agents: Vec<_> = std::iter::repeat_with(Agent::new).take(40).collect();
     let http = Http::start(&agents.iter().collect::<Vec<_>>(), &[("MAX_CONCURRENT_CALLS", "2")]);
-    // Vault is slow: whoever is in stays in until all have come.
-    http.proxy.fail(On::target("/metadata/"), Fault::Delay(Duration::from_millis(400)));
-    let (counts, replies) = crowd(&http, &agents, 1);
-    // Two run and eight wait, unless they came so slowly that some were done before others began.
+    // Whoever is in stays in until all have come: two run and eight wait.
+    let gate = Gate::new();
+    http.proxy.fail(On::target("/metadata/"), Fault::Hold(gate.clone()));
+    let (counts, replies) = crowd(&http, &agents, || {
+        wait_until("thirty refusals", PATIENCE, || (overloaded(&http) >= 30).then_some(()));
+        gate.open();
+    });
     let served = counts[&(200, String::new())];
-    assert!((2..40).contains(&served), "{counts:?}");
+    assert!((2..=10).contains(&served), "{counts:?}");
     assert_eq!(counts.get(&(503, "overloaded".to_owned())), Some(&(40 - served)), "{counts:?}");
     for reply in replies.iter().filter(|reply| reply.status == 503) {
         assert_refused(reply, 503, "overloaded");
@@ -155,11 +158,10 @@ fn four_times_what_there_is_room_for_is_refused_at_once_and_the_rest_is_served()
     let of_vault =
         http.proxy.requests().into_iter().filter(|sent| sent.target.contains("/metadata/")).count();
     assert_eq!(of_vault, served, "what was refused reached Vault");
-    let refused = http.records().into_iter().filter(|record| record["code"] == "overloaded");
-    assert_eq!(refused.count(), 40 - served);
+    assert_eq!(overloaded(&http), 40 - served);
     // The room is free again.
     http.proxy.heal();
-    let (counts, _) = crowd(&http, &agents[..2], 1);
+    let (counts, _) = crowd(&http, &agents[..2], || ());
     assert_eq!(counts, [((200, String::new()), 2)].into());
 }
 
@@ -167,7 +169,8 @@ fn four_times_what_there_is_room_for_is_refused_at_once_and_the_rest_is_served()
 fn one_subjects_crowd_leaves_room_for_the_others() {
     let (loud, quiet) = (Agent::new(), Agent::new());
     let http = Http::start(&[&loud, &quiet], &[("MAX_CONCURRENT_CALLS", "4")]);
-    http.proxy.fail(On::target(format!("/mcp/{}", loud.subject)), Fault::Delay(Duration::from_millis(700)));
+    let gate = Gate::new();
+    http.proxy.fail(On::target(format!("/mcp/{}", loud.subject)), Fault::Hold(gate.clone()));
     let door = http.door();
     std::thread::scope(|scope| {
         let crowd = scope.spawn(|| {
@@ -180,8 +183,13 @@ fn one_subjects_crowd_leaves_room_for_the_others() {
             assert!(replies.iter().all(|status| [200, 503].contains(status)), "{replies:?}");
             assert!(replies.contains(&503), "no bound for one subject");
         });
-        wait_until("the crowd inside", PATIENCE, || (http.proxy.count() >= 4).then_some(()));
-        http.get(&quiet, "/secrets").ok();
+        // While some of them are inside and others find no room.
+        wait_until("a refusal", PATIENCE, || (overloaded(&http) > 0).then_some(()));
+        // The crowd has every place; the next one that is free is not for it. A wait lasts two seconds at most.
+        let other = scope.spawn(|| door.call(&quiet, "GET", "/secrets", None));
+        std::thread::sleep(Duration::from_millis(200));
+        gate.open();
+        other.join().unwrap().ok();
         crowd.join().unwrap();
     });
 }
