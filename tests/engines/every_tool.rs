@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{canary::assert_nowhere, database, mount, pki, private_file, ssh, transit_keys, work};
+use super::{canary::assert_nowhere, database, pki, private_file, ssh, transit_keys, work};
 use crate::common::{Answer, Era, McpClient, Server, audit_records, canary, page, vault};
 #[cfg(feature = "kms")]
 use crate::other_side::{REGION, other_side};

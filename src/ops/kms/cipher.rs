@@ -2,7 +2,6 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use zeroize::Zeroizing;
 
 use super::{Context, GrantTokens, Made, Payload, base64_of, key_of, target_of, terms};
 use crate::{

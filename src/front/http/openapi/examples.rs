@@ -100,7 +100,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "ssh.sign",
         r#"{"role": "people", "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKDJ0P2rLhjVLsKGpKYzA8Y6L0pCzDnzO5Yp3mAGkPgB", "valid_principals": ["deploy"], "ttl": "30m"}"#,
-        r#"{"signed_key": "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQ", "serial_number": "1b2c3d4e5f607182", "valid_principals": "deploy"}"#,
+        r#"{"signed_key": "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQ", "serial_number": "1b2c3d4e5f607182", "valid_principals": ["deploy"]}"#,
     ),
     (
         "kms.encrypt",
