@@ -48,6 +48,44 @@ pub fn command(address: &str, home: &tempfile::TempDir) -> Command {
 pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
+/// A session whose client can show a question, and whose person says yes at once.
+pub struct InjectingServer {
+    server: Server,
+    folder: std::path::PathBuf,
+}
+
+impl InjectingServer {
+    pub fn on(vault: &Vault) -> Self {
+        let home = home();
+        let folder = home.path().join("work");
+        std::fs::create_dir(&folder).unwrap();
+        let mut command = command(&vault.address, &home);
+        let mut child =
+            command.current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (input, output): (Box<dyn Write + Send>, Box<dyn BufRead + Send>) =
+            (Box::new(input), Box::new(BufReader::new(output)));
+        let mut server = Server { child, input, output, line: String::new(), _home: home };
+        server.exchange(&INITIALIZE.replace(r#""capabilities":{}"#, r#""capabilities":{"elicitation":{}}"#));
+        server.send(INITIALIZED);
+        Self { server, folder }
+    }
+
+    /// The folder that it works in.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// A call that asks once and must succeed.
+    pub fn call(&mut self, line: &str) {
+        let question: Value = serde_json::from_str(self.server.exchange(line)).unwrap();
+        assert_eq!(question["method"], "elicitation/create", "{question}");
+        let yes = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"answer": "yes"}}});
+        let answer = self.server.exchange(&yes.to_string());
+        assert!(is_answer(answer), "{answer}");
+    }
+}
+
 /// A running `vault-mcp --http`.
 pub struct HttpServer {
     child: Child,

@@ -40,6 +40,8 @@ const PARTS: &[Part] = &[
     Part { name: "flight", run: Run::OnVault(parts::flight::run) },
     Part { name: "memory", run: Run::OnVault(parts::memory::run) },
     Part { name: "list", run: Run::OnVault(parts::list::run) },
+    Part { name: "transit", run: Run::OnVault(parts::transit::run) },
+    Part { name: "inject", run: Run::OnVault(parts::inject::run) },
     Part { name: "http", run: Run::OnVault(parts::http::run) },
     Part { name: "agents", run: Run::OnVault(parts::agents::run) },
     Part { name: "overload", run: Run::OnVault(parts::overload::run) },
