@@ -15,7 +15,7 @@ const ROUNDS: usize = 30;
 
 pub fn run(vault: &Vault) {
     let data: serde_json::Map<String, Value> = (0..LINES)
-        .map(|number| (format!("KEY_{number}"), format!("value {number} with $ and 'quotes'").into()))
+        .map(|number| (format!("KEY_{number}"), format!("value {number} with $ and blanks").into()))
         .collect();
     let body = json!({ "data": data }).to_string();
     assert_eq!(
