@@ -216,7 +216,7 @@ pub(super) async fn require(State(app): State<Arc<App>>, mut request: Request, n
         Err(refusal) => {
             let response = turn_away(&app, &request, &peer, refusal);
             // What was sent along is on its way: a connection that closed on it would take the answer with it.
-            intake::discard(request.into_body()).await;
+            intake::discard(request.into_body(), intake::STRANGERS).await;
             return response;
         }
     };

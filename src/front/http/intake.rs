@@ -32,6 +32,7 @@ pub(super) async fn whole(State(app): State<Arc<App>>, request: Request, next: N
     let taken = if fits {
         tokio::time::timeout(ARRIVAL, to_bytes(body, MAX_REQUEST)).await
     } else {
+        discard(body, 2 * MAX_REQUEST).await;
         Ok(Err(too_large()))
     };
     let refused = |error: Error| match parts.extensions.get::<Caller>() {
@@ -53,15 +54,18 @@ pub(super) async fn whole(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-/// Reads a body that nobody wants and keeps none of it: a little, for a moment. Past that the connection closes.
-pub(super) async fn discard(body: Body) {
-    const MOST: usize = 64 << 10;
+/// Most bytes that are read of a body that comes with no good credential.
+pub(super) const STRANGERS: usize = 64 << 10;
+
+/// Reads a body that nobody wants, of this many bytes at most and for a moment, so that the answer to it is not
+/// lost with a connection that closes on it. Past that it closes.
+pub(super) async fn discard(body: Body, most: usize) {
     const MOMENT: Duration = Duration::from_secs(1);
-    if body.is_end_stream() || body.size_hint().lower() > MOST as u64 {
+    if body.is_end_stream() || body.size_hint().lower() > most as u64 {
         return;
     }
     // Whether it came whole is no matter.
-    let _ = tokio::time::timeout(MOMENT, to_bytes(body, MOST)).await;
+    let _ = tokio::time::timeout(MOMENT, to_bytes(body, most)).await;
 }
 
 fn too_large() -> axum::Error {
