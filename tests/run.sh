@@ -373,9 +373,9 @@ stage_http() {
     leave_out "client certificates through nginx" "apt-get cannot install it"
   fi
   if programs=$(npm_programs tests/http_clients/package.json); then
-    tests+=(tests/http_clients/test_oidc.py)
+    tests+=(tests/http_clients/test_oidc.py tests/http_clients/test_conformance.py)
   else
-    leave_out "an OIDC issuer" "npm cannot install oidc-provider"
+    leave_out "an OIDC issuer and the conformance suite" "npm cannot install them"
   fi
   if command -v chromium chromium-browser google-chrome >/dev/null; then
     tests+=(tests/http_clients/test_pages.py)
@@ -393,6 +393,16 @@ stage_http() {
   else
     leave_out "the clients of --http" "pip cannot install what they need"
   fi
+  # The same clients as on standard input and output, over /mcp.
+  local major
+  for major in 1 2; do
+    if python=$(python_with "tests/clients/requirements-$major.txt"); then
+      pytest_run "http-python-$major" "$python" tests/http_clients/test_sdk_http.py
+    else
+      leave_out "the MCP SDK for Python $major.x over HTTP" "pip cannot install it"
+    fi
+  done
+  stage=http-inspector npm_stage "the MCP Inspector over HTTP" tests/http_clients/test_inspector_http.py
 }
 
 stage_install() {

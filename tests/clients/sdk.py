@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 MAJOR = int(importlib.metadata.version("mcp").split(".")[0])
 if MAJOR == 1:
@@ -137,6 +139,22 @@ async def connect(
     era: str = "handshake",
 ):
     """A session over a server's stdio; its standard error goes to `stderr.txt` in the folder."""
+    server = StdioServerParameters(command=str(command), args=arguments, env=environment, cwd=folder)
+    with open(folder / "stderr.txt", "a", encoding="utf-8") as errors:
+        async with _over(stdio_client(server, errlog=errors), human, era) as session:
+            yield session
+
+
+@asynccontextmanager
+async def connect_http(url: str, headers: dict[str, str], human: Human | None = None, era: str = "handshake"):
+    """A session over Streamable HTTP."""
+    async with create_mcp_http_client(headers=headers) as http:
+        async with _over(streamable_http_client(url, http_client=http), human, era) as session:
+            yield session
+
+
+@asynccontextmanager
+async def _over(transport, human: Human | None, era: str):
     asked: list[dict] = []
 
     async def answer(_context, params):
@@ -144,32 +162,25 @@ async def connect(
         return types.ElicitResult(**await human(asked[-1]))
 
     callback = answer if human else None
-    server = StdioServerParameters(command=str(command), args=arguments, env=environment, cwd=folder)
-    with open(folder / "stderr.txt", "a", encoding="utf-8") as errors:
-        transport = stdio_client(server, errlog=errors)
-        if MAJOR == 1:
-            async with (
-                transport as (reader, writer),
-                ClientSession(
-                    reader, writer, timedelta(seconds=PATIENCE), elicitation_callback=callback
-                ) as session,
-            ):
-                hello = await session.initialize()
-                yield Session(
-                    session, str(hello.protocolVersion), wire(hello.serverInfo), hello.instructions or "", asked
-                )
-        else:
-            mode = "legacy" if era == "handshake" else era
-            client = Client(
-                transport,
-                mode=mode,
-                elicitation_callback=callback,
-                read_timeout_seconds=PATIENCE,
-                cache=None,  # every look is a fresh one
-            )
-            async with client:
-                info = wire(client.server_info) if client.server_info else {}
-                yield Session(client, client.protocol_version, info, client.instructions or "", asked)
+    if MAJOR == 1:
+        async with (
+            transport as (reader, writer, *_),
+            ClientSession(reader, writer, timedelta(seconds=PATIENCE), elicitation_callback=callback) as session,
+        ):
+            hello = await session.initialize()
+            yield Session(session, str(hello.protocolVersion), wire(hello.serverInfo), hello.instructions or "", asked)
+    else:
+        mode = "legacy" if era == "handshake" else era
+        client = Client(
+            transport,
+            mode=mode,
+            elicitation_callback=callback,
+            read_timeout_seconds=PATIENCE,
+            cache=None,  # every look is a fresh one
+        )
+        async with client:
+            info = wire(client.server_info) if client.server_info else {}
+            yield Session(client, client.protocol_version, info, client.instructions or "", asked)
 
 
 def accept(text: str = "yes", field_name: str = "answer") -> Human:

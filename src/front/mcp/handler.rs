@@ -294,22 +294,20 @@ An error begins with its code and ends with the remedy.";
 
 const DEV: &str = " This session uses the embedded dev Vault: everything in it is in memory and gone when the server ends. Tell the user so before they store anything they need.";
 
-/// The methods that this server answers.
+/// The methods that this server answers in every revision of the protocol.
 const METHODS: &[&str] = &[
     "completion/complete",
-    "initialize",
-    "ping",
     "prompts/get",
     "prompts/list",
     "resources/list",
     "resources/read",
-    "resources/subscribe",
     "resources/templates/list",
-    "resources/unsubscribe",
     "server/discover",
-    "subscriptions/listen",
     "tools/list",
 ];
+/// Those of revisions with a handshake, and those that came in their place.
+const WITH_HANDSHAKE: &[&str] = &["initialize", "ping", "resources/subscribe", "resources/unsubscribe"];
+const WITHOUT_HANDSHAKE: &[&str] = &["subscriptions/listen"];
 
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
@@ -373,8 +371,9 @@ impl ServerHandler for McpServer {
             let error = self.broker().refuse_unknown(&request.method, &self.caller(&context), fault);
             return Err(ErrorData::invalid_params(format!("{}: {error}", error.code()), None));
         }
-        if METHODS.contains(&request.method.as_str()) {
-            let method = &request.method;
+        let own = if confirm::speaks_input_required(&context) { WITHOUT_HANDSHAKE } else { WITH_HANDSHAKE };
+        let method = request.method.as_str();
+        if METHODS.contains(&method) || own.contains(&method) {
             return Err(ErrorData::invalid_params(
                 format!("The params do not fit {method}. Correct them and send it again."),
                 None,
