@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Lets an AI client use HashiCorp Vault or OpenBao without being trusted with it.
-#[derive(Parser)]
+#[derive(Default, Parser)]
 #[command(
     name = "vault-mcp",
     version,
@@ -74,7 +74,9 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     harden();
-    let arguments = Arguments::parse();
+    // As clients start it there are none, and what would parse them need not be built.
+    let arguments =
+        if std::env::args_os().nth(1).is_none() { Arguments::default() } else { Arguments::parse() };
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -245,4 +247,17 @@ fn status(config: Config) -> Result<ExitCode, Error> {
         text.push_str(&format!("{:14} {value}\n", key.replace('_', " ")));
     }
     print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_arguments_nothing_is_asked_for_as_if_they_had_been_parsed() {
+        for arguments in [Arguments::default(), Arguments::parse_from(["vault-mcp"])] {
+            let Arguments { set, dev, http, host, port, command } = arguments;
+            assert!(set.is_empty() && !dev && !http && host.is_none() && port.is_none() && command.is_none());
+        }
+    }
 }
