@@ -12,6 +12,7 @@ mod user;
 use std::{collections::BTreeMap, io::Write, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Audit,
@@ -204,6 +205,22 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|_| Error::Internal { what: "no runtime" })
+}
+
+/// Waits for a signal that asks to end, then cancels `ended`.
+async fn on_signal(ended: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hangup), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    ended.cancel();
 }
 
 fn print_config(config: &Config) -> Result<ExitCode, Error> {

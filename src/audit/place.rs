@@ -11,8 +11,10 @@ use super::keys;
 use super::names::Names;
 use super::platform::{self, Access, FileId};
 use super::record::{self, LogFact, MAX_RECORD, NO_HASH, Record};
-use super::writer::FOLLOW_LIMIT;
 use super::{Action, AuditError};
+
+/// How many rotations by others are followed within one record.
+pub(super) const FOLLOW_LIMIT: usize = 100;
 
 /// An exclusive lock, given back when dropped.
 pub(super) struct Locked(Arc<File>);

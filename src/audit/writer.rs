@@ -17,14 +17,11 @@ use chrono::Utc;
 use super::keys::{self, Signer};
 use super::names::Names;
 use super::place::{
-    Locked, damaged, ensure_present, last_line, open_or_begin, prepare_next, read_head, seal,
+    FOLLOW_LIMIT, Locked, damaged, ensure_present, last_line, open_or_begin, prepare_next, read_head, seal,
 };
 use super::platform::{self, Access, FileId};
 use super::record::{self, LogFact, Record};
 use super::{Action, AuditError, CHECKPOINT_EVERY, Recorded, Settings};
-
-/// How many rotations by others are followed within one record.
-pub(super) const FOLLOW_LIMIT: usize = 100;
 
 /// A log that is open for appending.
 pub(super) struct Writer {

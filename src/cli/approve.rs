@@ -140,7 +140,7 @@ impl Session {
         let (typed, keyboard) = (sender.clone(), session.keyboard.clone());
         std::thread::spawn(move || keyboard.read(|what| typed.send(Heard::Typed(what)).is_ok()));
         let (ended, asked_to) = (CancellationToken::new(), sender.clone());
-        tokio::spawn(super::serve::on_signal(ended.clone()));
+        tokio::spawn(super::on_signal(ended.clone()));
         tokio::spawn(async move {
             ended.cancelled().await;
             let _ = asked_to.send(Heard::Typed(Typed::End));

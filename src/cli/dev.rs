@@ -255,7 +255,7 @@ impl Running {
 
     async fn wait(mut self) -> Result<ExitCode, Error> {
         let ended = tokio_util::sync::CancellationToken::new();
-        let signal = super::serve::on_signal(ended.clone());
+        let signal = super::on_signal(ended.clone());
         let died = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(300)).await;

@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{broker, dev::For, local_caller, serve};
+use super::{broker, dev::For, local_caller, on_signal};
 use crate::{
     caller::Front,
     config::{Approval, Config},
@@ -45,7 +45,7 @@ pub(super) fn run(mut config: Config, dev: bool, telemetry: Telemetry) -> Result
         let app = App::new(broker.clone(), approvers, telemetry.files(), &listener.url(), ended.clone())?;
         // Nobody reading is no fault.
         let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
-        tokio::spawn(serve::on_signal(ended.clone()));
+        tokio::spawn(on_signal(ended.clone()));
         listener.serve(router(&app), ended).await;
         broker.end().await;
         Ok(ExitCode::SUCCESS)

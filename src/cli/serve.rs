@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use rmcp::{ServiceExt, service::ServerInitializeError};
 use tokio_util::sync::CancellationToken;
 
-use super::{broker, dev::For, local_caller, runtime};
+use super::{broker, dev::For, local_caller, on_signal, runtime};
 use crate::{
     broker::{Broker, Outcome},
     caller::{Caller, Front},
@@ -80,20 +80,4 @@ async fn revoke_leases(broker: &Broker, caller: &Caller) {
             let _ = call("db.revoke", serde_json::json!({ "lease_id": id })).await;
         }
     }
-}
-
-/// Waits for a signal that asks to end, then cancels `ended`.
-pub(super) async fn on_signal(ended: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut hangup), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::hangup()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    ended.cancel();
 }
