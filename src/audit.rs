@@ -124,6 +124,8 @@ pub enum Action {
     Confirmed,
     /// A human declined, or nobody answered.
     Aborted,
+    /// A question of this server's was answered at another one, whose log says how.
+    AnsweredElsewhere,
     /// The arguments were refused.
     ValidationFailed,
     /// Policy, scope or a limit refused the call.
@@ -149,6 +151,7 @@ impl Action {
             Self::ConfirmationRequired => "CONFIRMATION_REQUIRED",
             Self::Confirmed => "CONFIRMED",
             Self::Aborted => "ABORTED",
+            Self::AnsweredElsewhere => "ANSWERED_ELSEWHERE",
             Self::ValidationFailed => "VALIDATION_FAILED",
             Self::Refused => "REFUSED",
             Self::LogOpened => "LOG_OPENED",

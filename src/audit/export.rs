@@ -64,7 +64,7 @@ enum Outcome {
 
 fn outcome(action: Action) -> Outcome {
     match action {
-        Action::Request | Action::ConfirmationRequired => Outcome::Open,
+        Action::Request | Action::ConfirmationRequired | Action::AnsweredElsewhere => Outcome::Open,
         Action::Failed
         | Action::Aborted
         | Action::ValidationFailed

@@ -152,6 +152,7 @@ impl Outcome {
             Action::Request
             | Action::Confirmed
             | Action::Aborted
+            | Action::AnsweredElsewhere
             | Action::LogOpened
             | Action::Rotated
             | Action::Checkpoint
