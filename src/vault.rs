@@ -9,6 +9,7 @@ pub mod http;
 pub mod issue;
 pub mod kv;
 mod leases;
+mod mark;
 pub mod sys;
 pub mod token;
 pub mod transit;
@@ -36,6 +37,7 @@ pub use child::Holder;
 pub use http::{Raw, Transport};
 pub use kv::KvKind;
 pub use leases::{Lease, Leases};
+pub use mark::Mark;
 pub use token::Tokens;
 
 /// How long all requests of one call may take together, retries included.
