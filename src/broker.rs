@@ -5,6 +5,7 @@
 //! somebody, and comes back with what [`Broker::approve`] gave it. What this module does not do: speak
 //! a protocol, or know how a question reaches a person.
 
+mod carried;
 pub mod events;
 mod grant;
 mod limit;
@@ -40,6 +41,7 @@ pub use grant::{Granted, Look};
 pub use tickets::{Approved, CallDigest, Channel, Consent, Delegate, LIFETIME, TicketId, canonical_json};
 pub use typed::{SecretValue, ValueFault};
 
+use carried::Boxes;
 use events::{Events, What};
 use limit::Limiter;
 use room::Room;
@@ -124,6 +126,7 @@ pub struct Broker {
     limiter: Limiter,
     room: Room,
     tickets: Tickets<Asked>,
+    boxes: Boxes,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
     events: Events,
     #[cfg(feature = "kms")]
@@ -161,6 +164,7 @@ impl Broker {
             limiter: Limiter::new(&config),
             room: Room::new(&config),
             tickets: Tickets::default(),
+            boxes: Boxes::new(&config),
             login_attached: Mutex::new(Box::new(|| false)),
             events: Events::default(),
             #[cfg(feature = "kms")]
@@ -348,8 +352,13 @@ impl Broker {
                         let error = Error::TicketInvalid { fault: "it was given for another call" };
                         return Err(self.refuse_along(&passing, Action::Refused, error).await);
                     }
-                    Some(approved) if approved.shown == Shown::of(&preview) => Some(approved),
+                    Some(approved) if approved.shown == Shown::of(&passing.target.name, &preview) => {
+                        Some(approved)
+                    }
                     changed => {
+                        if self.tickets.is_full(&caller.subject) {
+                            self.settle(caller).await;
+                        }
                         return self
                             .ask(&passing, call.as_ref(), digest, preview, needs_login, changed.is_some())
                             .map(Outcome::Ask);
@@ -458,8 +467,18 @@ impl Broker {
 
     /// A question that ends without a yes. Gives the error for the caller.
     pub fn close(&self, caller: &Caller, ticket: &TicketId, closed: Closed, channel: Channel) -> Error {
-        let error = closed.into_error();
-        let Some(ended) = self.tickets.close(ticket, closed == Closed::Declined) else {
+        self.abort(caller, ticket, closed.into_error(), closed == Closed::Declined, channel)
+    }
+
+    fn abort(
+        &self,
+        caller: &Caller,
+        ticket: &TicketId,
+        error: Error,
+        declined: bool,
+        channel: Channel,
+    ) -> Error {
+        let Some(ended) = self.tickets.close(ticket, declined) else {
             return error;
         };
         let passing = Passing::new(ended.call.op, caller, ended.call_id, ended.call.target);
@@ -475,8 +494,9 @@ impl Broker {
         }
     }
 
-    /// Nobody will answer any more: whatever is still open is closed, and recorded as such; the tokens that were
-    /// made for callers are revoked.
+    /// Nobody will answer here any more: whatever is still open is closed, and recorded as such; the tokens that were
+    /// made for callers are revoked. A question that its client carries stays open: another server may finish it, and
+    /// has the record of how it ended.
     pub async fn end(&self) {
         self.record_lapsed(Closed::TimedOut, self.tickets.take_lapsed());
         self.record_lapsed(Closed::Cancelled, self.tickets.take_open());
@@ -728,7 +748,7 @@ impl Broker {
         let opened = self.tickets.open(
             &passing.caller.subject,
             digest,
-            Shown::of(&preview),
+            Shown::of(&passing.target.name, &preview),
             &passing.id,
             Asked { op: passing.op, caller: passing.caller.clone(), target: passing.target.clone() },
         );

@@ -3,6 +3,9 @@
 //! A ticket is 128 random bits, bound to one call by a digest, good for 120 s and for one use; it lives
 //! in memory only. [`Tickets::redeem`] takes it out of the table and is the only maker of [`Approved`].
 //! A ticket that ran out is kept until somebody has recorded its end.
+//!
+//! A *carried* question is one that its client may bring to any of several servers. None of them can redeem it until
+//! it was adopted, and whoever adopts it has spent its mark at Vault before: so its one use is one over all of them.
 
 use std::{
     collections::HashMap,
@@ -18,6 +21,7 @@ use crate::{
     error::Error,
     names::Subject,
     op::{Boxed, Preview},
+    vault::Mark,
 };
 
 use super::SecretValue;
@@ -26,12 +30,17 @@ use super::SecretValue;
 pub const LIFETIME: Duration = Duration::from_secs(120);
 /// How many questions of one subject may wait at once.
 pub(super) const MAX_PENDING: usize = 3;
+/// How long it is known here that a carried question was answered: longer than any state of it opens.
+const KNOWN: Duration = Duration::from_secs(600);
 
 /// The name of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TicketId(String);
 
 impl TicketId {
+    /// Characters of one.
+    pub const LENGTH: usize = 32;
+
     fn random() -> Result<Self, Error> {
         let mut bytes = [0u8; 16];
         crate::random::fill(&mut bytes)?;
@@ -145,22 +154,23 @@ pub fn canonical_json(value: &Value, out: &mut Vec<u8>) {
 
 /// What a human was shown, as far as it can change while they read. `version` is what a write then gives
 /// to Vault as check-and-set; the digest covers the rest of the preview, since not every change of a secret
-/// makes a version.
+/// makes a version, and the target, since another server may have another tree for the same arguments.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) version: Option<u64>,
     /// A yes to it brings a value along.
     asks_for_value: bool,
-    digest: [u8; 32],
+    pub(super) digest: [u8; 32],
 }
 
 impl Shown {
-    pub(super) fn of(preview: &Preview) -> Self {
+    pub(super) fn of(target: &str, preview: &Preview) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         let mut part = |bytes: &[u8]| {
             context.update(&(bytes.len() as u64).to_be_bytes());
             context.update(bytes);
         };
+        part(target.as_bytes());
         part(preview.verb.as_bytes());
         part(preview.detail.as_bytes());
         for (change, key) in &preview.changes {
@@ -177,6 +187,11 @@ impl Shown {
         let mut bytes = [0u8; 32];
         bytes.copy_from_slice(context.finish().as_ref());
         Self { version: preview.version, asks_for_value: preview.asks_for.is_some(), digest: bytes }
+    }
+
+    /// What was shown at another server. Questions that ask for a value stay where they were asked.
+    pub(super) fn elsewhere(version: Option<u64>, digest: [u8; 32]) -> Self {
+        Self { version, asks_for_value: false, digest }
     }
 }
 
@@ -263,6 +278,27 @@ struct Waiting<C> {
     call: C,
 }
 
+/// A question whose answer may come to another server.
+struct Carried<C> {
+    waiting: Waiting<C>,
+    mark: Mark,
+}
+
+impl<C> Carried<C> {
+    /// While it still counts as one that waits.
+    fn is_pending(&self) -> bool {
+        self.waiting.since.elapsed() < LIFETIME
+    }
+}
+
+/// What is known of a carried question.
+pub(super) struct Known<'a> {
+    pub(super) subject: &'a Subject,
+    pub(super) digest: CallDigest,
+    pub(super) shown: Shown,
+    pub(super) call_id: &'a str,
+}
+
 /// A question that ended with nobody there to record it.
 pub(super) struct Lapsed<C> {
     pub(super) ticket: TicketId,
@@ -272,9 +308,22 @@ pub(super) struct Lapsed<C> {
 
 struct Table<C> {
     waiting: HashMap<TicketId, Waiting<C>>,
+    /// Asked here and carried by their clients. Nothing here can be redeemed.
+    carried: HashMap<TicketId, Carried<C>>,
+    /// Carried questions, of here and of elsewhere, that are being or were answered here: of each, one answer goes to
+    /// Vault.
+    taken: HashMap<TicketId, Instant>,
     /// Ran out, and their end is not recorded yet.
     lapsed: HashMap<TicketId, Waiting<C>>,
     declined: Vec<(CallDigest, Instant)>,
+}
+
+impl<C> Table<C> {
+    fn pending_of(&self, subject: &Subject) -> usize {
+        let carried = self.carried.values().filter(|carried| carried.is_pending());
+        let all = self.waiting.values().chain(carried.map(|carried| &carried.waiting));
+        all.filter(|waiting| waiting.subject == *subject).count()
+    }
 }
 
 /// The questions of this process. `C` is what the owner needs to know of a call to record its end.
@@ -282,7 +331,36 @@ pub(super) struct Tickets<C>(Mutex<Table<C>>);
 
 impl<C> Default for Tickets<C> {
     fn default() -> Self {
-        Self(Mutex::new(Table { waiting: HashMap::new(), lapsed: HashMap::new(), declined: Vec::new() }))
+        Self(Mutex::new(Table {
+            waiting: HashMap::new(),
+            carried: HashMap::new(),
+            taken: HashMap::new(),
+            lapsed: HashMap::new(),
+            declined: Vec::new(),
+        }))
+    }
+}
+
+/// The answer to a carried question, on its way to Vault. What is dropped before it is known how that ended may come
+/// again.
+pub(super) struct Taking<'a, C> {
+    tickets: &'a Tickets<C>,
+    id: &'a TicketId,
+    done: bool,
+}
+
+impl<C> Taking<'_, C> {
+    /// Vault has said whether it was the first: another answer to this question finds nothing.
+    pub(super) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl<C> Drop for Taking<'_, C> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.tickets.table().taken.remove(self.id);
+        }
     }
 }
 
@@ -292,6 +370,7 @@ impl<C> Tickets<C> {
         let table = &mut *guard;
         table.lapsed.extend(table.waiting.extract_if(|_, waiting| waiting.since.elapsed() >= LIFETIME));
         table.declined.retain(|(_, since)| since.elapsed() < LIFETIME);
+        table.taken.retain(|_, since| since.elapsed() < KNOWN);
         guard
     }
 
@@ -311,7 +390,7 @@ impl<C> Tickets<C> {
         if table.declined.iter().any(|(no, _)| *no == digest) {
             return Err(Error::Declined);
         }
-        if table.waiting.values().filter(|waiting| waiting.subject == *subject).count() >= MAX_PENDING {
+        if table.pending_of(subject) >= MAX_PENDING {
             return Err(Error::TooManyPending { limit: MAX_PENDING });
         }
         let id = TicketId::random()?;
@@ -377,10 +456,86 @@ impl<C> Tickets<C> {
         self.table().waiting.contains_key(id)
     }
 
-    /// How many could still be redeemed.
+    /// How many could still be answered.
     #[must_use]
     pub(super) fn pending(&self) -> usize {
-        self.table().waiting.len()
+        let table = self.table();
+        table.waiting.len() + table.carried.values().filter(|carried| carried.is_pending()).count()
+    }
+
+    /// True when this subject may not be asked anything more.
+    #[must_use]
+    pub(super) fn is_full(&self, subject: &Subject) -> bool {
+        self.table().pending_of(subject) >= MAX_PENDING
+    }
+
+    /// What another server would need to know of a question that waits here.
+    pub(super) fn look<T>(&self, id: &TicketId, look: impl FnOnce(Known<'_>, &C) -> T) -> Option<T> {
+        let table = self.table();
+        let Waiting { subject, digest, shown, call_id, call, .. } = table.waiting.get(id)?;
+        Some(look(Known { subject, digest: *digest, shown: *shown, call_id }, call))
+    }
+
+    /// Lets the client carry a question away: from here on it can be redeemed nowhere until it is adopted. `false`
+    /// when it no longer waits.
+    pub(super) fn hand_out(&self, id: &TicketId, mark: Mark) -> bool {
+        let mut table = self.table();
+        let Some(waiting) = table.waiting.remove(id) else { return false };
+        table.carried.insert(id.clone(), Carried { waiting, mark });
+        true
+    }
+
+    /// Begins to answer a carried question; nothing when that was begun, or done, before.
+    pub(super) fn take<'a>(&'a self, id: &'a TicketId) -> Option<Taking<'a, C>> {
+        let mut table = self.table();
+        if table.taken.contains_key(id) {
+            return None;
+        }
+        table.taken.insert(id.clone(), Instant::now());
+        drop(table);
+        Some(Taking { tickets: self, id, done: false })
+    }
+
+    /// Makes a carried question one that waits here, for the caller to redeem or to close. Its mark must have been
+    /// spent. What this server knows of it itself counts for more than what came with it.
+    ///
+    /// # Errors
+    /// `ticket_invalid` where one of that name waits already.
+    pub(super) fn adopt(&self, id: &TicketId, known: &Known<'_>, call: C) -> Result<(), Error> {
+        let mut table = self.table();
+        if table.waiting.contains_key(id) {
+            return Err(Error::TicketInvalid { fault: "it waits already" });
+        }
+        let call = table.carried.remove(id).map_or(call, |own| own.waiting.call);
+        let waiting = Waiting {
+            subject: known.subject.clone(),
+            digest: known.digest,
+            shown: known.shown,
+            call_id: known.call_id.to_owned(),
+            since: Instant::now(),
+            call,
+        };
+        table.waiting.insert(id.clone(), waiting);
+        Ok(())
+    }
+
+    /// True for a carried question of which nothing was heard since.
+    #[must_use]
+    pub(super) fn is_carried(&self, id: &TicketId) -> bool {
+        self.table().carried.contains_key(id)
+    }
+
+    /// The carried questions of a subject, with their marks.
+    pub(super) fn carried_of(&self, subject: &Subject) -> Vec<(TicketId, Mark)> {
+        let table = self.table();
+        let own = table.carried.iter().filter(|(_, carried)| carried.waiting.subject == *subject);
+        own.map(|(id, carried)| (id.clone(), carried.mark.clone())).collect()
+    }
+
+    /// Lets go of a carried question that is over, for its record.
+    pub(super) fn let_go(&self, id: &TicketId) -> Option<Lapsed<C>> {
+        let Carried { waiting, .. } = self.table().carried.remove(id)?;
+        Some(Lapsed::from((id.clone(), waiting)))
     }
 
     /// The questions that ran out since the last time, for their record.
@@ -414,7 +569,7 @@ mod tests {
     }
 
     fn shown(version: Option<u64>) -> Shown {
-        Shown::of(&Preview { version, ..Preview::default() })
+        Shown::of("t", &Preview { version, ..Preview::default() })
     }
 
     fn digest(op: &str, arguments: &Value) -> CallDigest {
@@ -438,7 +593,7 @@ mod tests {
             Consent::Value(SecretValue::parse(text, crate::config::DangerousPatterns::Warn).unwrap())
         };
         let alice = subject("alice");
-        let asking = Shown::of(&Preview { asks_for: Some("K".into()), ..Preview::default() });
+        let asking = Shown::of("t", &Preview { asks_for: Some("K".into()), ..Preview::default() });
         let id = tickets.open(&alice, digest("a", &json!(1)), asking, "c", ()).unwrap();
         assert!(tickets.redeem(&id, &alice, Channel::Client, Consent::Plain).is_err());
         assert!(tickets.redeem(&id, &alice, Channel::Page, value()).is_ok());
@@ -493,6 +648,48 @@ mod tests {
         assert!(tickets.redeem(&id, &subject("alice"), Channel::Client, Consent::Plain).is_err());
     }
 
+    fn mark() -> Mark {
+        Mark::parse("hvs.x").unwrap()
+    }
+
+    #[test]
+    fn a_carried_question_is_redeemed_after_it_was_adopted_and_counts_as_one_that_waits() {
+        let tickets = Tickets::<&str>::default();
+        let alice = subject("alice");
+        let open = |number: i32| tickets.open(&alice, digest("a", &json!(number)), shown(None), "c", "own");
+        let id = open(0).unwrap();
+        let redeem = || tickets.redeem(&id, &alice, Channel::Client, Consent::Plain);
+        assert!(tickets.hand_out(&id, mark()) && !tickets.hand_out(&id, mark()));
+        assert!(redeem().is_err() && !tickets.is_open(&id));
+        assert!(tickets.close(&id, true).is_none(), "closed without its mark");
+        open(1).unwrap();
+        open(2).unwrap();
+        assert!(tickets.is_full(&alice) && open(3).is_err());
+        assert_eq!(tickets.pending(), 3);
+        let known =
+            Known { subject: &alice, digest: digest("a", &json!(0)), shown: shown(Some(4)), call_id: "c" };
+        tickets.adopt(&id, &known, "theirs").unwrap();
+        assert!(tickets.adopt(&id, &known, "theirs").is_err(), "adopted twice");
+        let (approved, call) = redeem().unwrap();
+        assert_eq!((approved.shown.version, call), (Some(4), "own"));
+        assert!(redeem().is_err());
+        // The end of the process closes what waits here, and not what is carried.
+        assert!(tickets.hand_out(&open(5).unwrap(), mark()));
+        assert_eq!(tickets.take_open().len(), 2);
+        assert_eq!(tickets.carried_of(&alice).len(), 1);
+    }
+
+    #[test]
+    fn of_the_answers_to_a_carried_question_one_is_on_its_way_and_a_broken_one_may_come_again() {
+        let tickets = Tickets::<()>::default();
+        let id = TicketId::from("t".to_owned());
+        let first = tickets.take(&id).unwrap();
+        assert!(tickets.take(&id).is_none() && tickets.take(&id).is_none());
+        drop(first);
+        tickets.take(&id).unwrap().done();
+        assert!(tickets.take(&id).is_none());
+    }
+
     #[test]
     fn what_was_shown_differs_with_everything_that_can_change() {
         let base = Preview { verb: "UPDATE", version: Some(1), ..Preview::default() };
@@ -506,12 +703,13 @@ mod tests {
             Preview { changes: vec![key(Change::Added, "x")], ..base.clone() },
             Preview { asks_for: Some("x".into()), ..base.clone() },
         ] {
-            assert!(Shown::of(&base) != Shown::of(&other), "{other:?}");
+            assert!(Shown::of("t", &base) != Shown::of("t", &other), "{other:?}");
         }
         let added = Preview { changes: vec![key(Change::Added, "x")], ..base.clone() };
         let removed = Preview { changes: vec![key(Change::Removed, "x")], ..base.clone() };
-        assert!(Shown::of(&added) != Shown::of(&removed));
-        assert!(Shown::of(&base) == Shown::of(&base.clone()));
+        assert!(Shown::of("t", &added) != Shown::of("t", &removed));
+        assert!(Shown::of("t", &base) == Shown::of("t", &base.clone()));
+        assert!(Shown::of("t", &base) != Shown::of("u", &base));
     }
 
     #[test]

@@ -182,7 +182,8 @@ pub(super) async fn ask(
     if speaks_input_required(context) {
         let call = broker.digest_of(op, arguments, caller);
         let request = InputRequest::Elicitation(ElicitRequest::new(params));
-        return Ok(Asked::Repeat(repeat_with(server, op, caller, call, &question, request)));
+        let carried = broker.hand_out(op, caller, call, &question.ticket).await?;
+        return Ok(Asked::Repeat(repeat_with(server, op, caller, call, &question, carried, request)));
     }
     match elicit(server, context, params, question.seconds).await {
         Ok(result) => match verdict(&result) {
@@ -195,16 +196,17 @@ pub(super) async fn ask(
     }
 }
 
-/// The way of 2026-07-28: the client has this asked and repeats the call.
+/// The way of 2026-07-28: the client has this asked and repeats the call. With `carried` it may do so at another server.
 pub(super) fn repeat_with(
     server: &McpServer,
     op: &Op,
     caller: &Caller,
     call: CallDigest,
     question: &Question,
+    carried: Option<Vec<u8>>,
     request: InputRequest,
 ) -> InputRequiredResult {
-    let state = State { ticket: question.ticket.clone(), call };
+    let state = State { ticket: question.ticket.clone(), call, carried };
     let state = state.seal(server.state_codec(), op, caller, Duration::from_secs(question.seconds));
     let requests = InputRequests::from([(QUESTION.to_owned(), request)]);
     InputRequiredResult::new(Some(requests), Some(state))
@@ -215,6 +217,8 @@ pub(super) fn repeat_with(
 struct State {
     ticket: TicketId,
     call: CallDigest,
+    /// All that another server needs, sealed once more so that the client cannot read it: this seal only signs.
+    carried: Option<Vec<u8>>,
 }
 
 impl State {
@@ -223,7 +227,8 @@ impl State {
     }
 
     fn seal(&self, codec: &RequestStateCodec, op: &Op, caller: &Caller, ttl: Duration) -> String {
-        let payload = [self.call.as_bytes(), self.ticket.as_str().as_bytes()].concat();
+        let carried = self.carried.as_deref().unwrap_or_default();
+        let payload = [self.call.as_bytes(), self.ticket.as_str().as_bytes(), carried].concat();
         let bound_to = Self::bound_to(op, caller);
         codec.seal_with(&payload, &SealOptions::new().associated_data(&bound_to).ttl(ttl))
     }
@@ -231,9 +236,11 @@ impl State {
     /// Nothing for a state that is forged, changed, expired, or for another operation or subject.
     fn open(codec: &RequestStateCodec, op: &Op, caller: &Caller, sealed: &str) -> Option<Self> {
         let payload = codec.open_with(sealed, &Self::bound_to(op, caller)).ok()?;
-        let (call, ticket) = payload.split_first_chunk::<32>()?;
+        let (call, rest) = payload.split_first_chunk::<32>()?;
+        let (ticket, carried) = rest.split_first_chunk::<{ TicketId::LENGTH }>()?;
         let ticket = TicketId::from(String::from_utf8(ticket.to_vec()).ok()?);
-        Some(Self { ticket, call: CallDigest::from(*call) })
+        let carried = (!carried.is_empty()).then(|| carried.to_vec());
+        Some(Self { ticket, call: CallDigest::from(*call), carried })
     }
 }
 
@@ -255,9 +262,12 @@ pub(super) async fn answered(
     if server.dialog() == Dialog::None {
         return Err(invalid("nobody was asked here, so nobody can have answered"));
     }
-    let Some(State { ticket, call }) = State::open(server.state_codec(), op, caller, state) else {
+    let Some(State { ticket, call, carried }) = State::open(server.state_codec(), op, caller, state) else {
         return Err(invalid("its state is forged, expired or for another call"));
     };
+    if let Some(carried) = &carried {
+        broker.take_up(op, caller, arguments, (call, &ticket, carried)).await?;
+    }
     if !broker.is_open(&ticket) {
         return Err(invalid("it is unknown, used or expired"));
     }

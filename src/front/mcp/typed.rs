@@ -82,8 +82,15 @@ pub(super) async fn ask(
     let request = ElicitRequest::new(params);
     let until = Instant::now() + Duration::from_secs(question.seconds);
     if confirm::speaks_input_required(context) {
-        let repeat =
-            confirm::repeat_with(server, op, caller, call, &question, InputRequest::Elicitation(request));
+        let repeat = confirm::repeat_with(
+            server,
+            op,
+            caller,
+            call,
+            &question,
+            None,
+            InputRequest::Elicitation(request),
+        );
         server.pages().keep(question.ticket, page);
         return Ok(Asked::Repeat(repeat));
     }
