@@ -34,6 +34,8 @@ mod pages;
 #[path = "engines/programs.rs"]
 #[allow(dead_code)] // some of them are the engines' alone
 mod programs;
+#[path = "http/replicas.rs"]
+mod replicas;
 #[path = "http/rest.rs"]
 mod rest;
 #[path = "http/rig.rs"]

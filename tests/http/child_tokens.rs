@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 /// `docs/policies/{name}.hcl`.
-fn policy(name: &str) -> String {
+pub(crate) fn policy(name: &str) -> String {
     let path = format!("{}/docs/policies/{name}.hcl", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }

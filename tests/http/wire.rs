@@ -265,6 +265,11 @@ impl Client {
         Self { session: Some(id.to_owned()), ..self.clone() }
     }
 
+    /// The same session's id at another server.
+    pub(crate) fn at(&self, http: &Http) -> Self {
+        Self { url: http.url.clone(), ..self.clone() }
+    }
+
     pub(crate) fn hello(&self) -> Value {
         let params = json!({
             "protocolVersion": self.era.version,
