@@ -8,8 +8,8 @@
 #   claude      Claude Code's `claude mcp add|get|list`
 #   files       what vault_inject writes, read back by other programs
 #   hvac        KV and transit shared with hvac, the Vault client for Python
-#   http        --http behind nginx with client certificates, with an OIDC issuer that rotates its keys, under the eyes
-#               of Prometheus, its description called through by schemathesis, and its pages in a browser
+#   http        --http behind nginx with client certificates and by twos, with an OIDC issuer that rotates its keys,
+#               under the eyes of Prometheus, its description called through by schemathesis, its pages in a browser
 #   install     install.sh, as a newcomer runs it
 #   checks      formatting, lints, licences, generated files; not among the default stages
 #
@@ -370,7 +370,7 @@ stage_http() {
   if command -v nginx >/dev/null; then
     tests+=(tests/http_clients/test_nginx_mtls.py)
   else
-    leave_out "client certificates through nginx" "apt-get cannot install it"
+    leave_out "client certificates and two servers through nginx" "apt-get cannot install it"
   fi
   if programs=$(npm_programs tests/http_clients/package.json); then
     tests+=(tests/http_clients/test_oidc.py tests/http_clients/test_conformance.py)
@@ -397,7 +397,10 @@ stage_http() {
   local major
   for major in 1 2; do
     if python=$(python_with "tests/clients/requirements-$major.txt"); then
-      pytest_run "http-python-$major" "$python" tests/http_clients/test_sdk_http.py
+      tests=(tests/http_clients/test_sdk_http.py)
+      # Only the newer major speaks the revision in which a question goes from one server to another.
+      [ "$major" = 1 ] || ! command -v nginx >/dev/null || tests+=(tests/http_clients/test_replicas.py)
+      pytest_run "http-python-$major" "$python" "${tests[@]}"
     else
       leave_out "the MCP SDK for Python $major.x over HTTP" "pip cannot install it"
     fi
