@@ -162,7 +162,7 @@ settings! {
     cors_allow_origins: Origins = "CORS_ALLOW_ORIGINS" Some(""), false;
     /// HTTP: seconds between signs of life on event streams.
     sse_keepalive_seconds: u64 = "SSE_KEEPALIVE_SECONDS" Some("15"), false;
-    /// HTTP: key that seals what a client carries between question and answer, 32 bytes or more as text or base64; replicas share it. By default one of this process.
+    /// HTTP: key that seals what a client carries between question and answer, 32 bytes or more as text or base64. Servers that share it finish each other's questions. By default one of this process.
     request_state_key: Option<SecretText> = "REQUEST_STATE_KEY" None, true;
     /// HTTP: take API keys in `X-API-Key`.
     auth_api_key_enabled: bool = "AUTH_API_KEY_ENABLED" Some("true"), false;

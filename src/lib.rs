@@ -48,7 +48,7 @@
 //!    `CONFIRMATION_REQUIRED` is recorded, and [`broker::Outcome::Ask`] goes back as data.
 //! 7. `front/mcp/confirm.rs` puts the question before an attached approver, or before the client in its own
 //!    protocol. A yes redeems the ticket: the table gives out the one [`broker::Approved`] and `CONFIRMED` is
-//!    recorded.
+//!    recorded. Over HTTP the client may carry the question to another server (`broker/carried.rs`).
 //! 8. The same call goes in again with it. Digest and observed version must still be what was agreed to. The
 //!    `REQUEST` record is on disk before Vault hears of the write; a [`broker::Granted`] is made; the
 //!    operation runs; the write carries the previewed version as check-and-set.

@@ -412,6 +412,7 @@ fn what_documents_call_a_setting_is_one() {
         "LOG_OPENED",
         "TAIL_SET_ASIDE",
         "CONFIRMATION_REQUIRED",
+        "ANSWERED_ELSEWHERE",
         "VALIDATION_FAILED",
         "XDG_CACHE_HOME",
         "SSL_CERT_FILE",

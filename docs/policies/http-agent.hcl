@@ -1,5 +1,6 @@
 # The policy of one subject where each has a Vault token of its own (CHILD_TOKEN_ENABLED=true), beside Vault's
 # `default` policy. Its name is CHILD_TOKEN_POLICY_PREFIX and the subject, `mcp-agent-alice` for `alice`.
+# `default` also allows sys/wrapping/wrap, which several servers need to finish each other's questions.
 # Put your mount in place of `secret`; add the lines of the other files here for the engines that it may use.
 
 # Secrets below the subject's own folder: read, list, write, delete, bring back, destroy.
