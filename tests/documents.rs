@@ -417,6 +417,9 @@ fn what_documents_call_a_setting_is_one() {
         "XDG_CACHE_HOME",
         "SSL_CERT_FILE",
         "NAME_FILE",
+        // What an operation says of itself.
+        "NEEDS_FILES",
+        "ENDS_TOKEN",
         // What OpenTelemetry's own library reads.
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_RESOURCE_ATTRIBUTES",
