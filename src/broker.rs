@@ -11,15 +11,18 @@ mod grant;
 mod limit;
 pub mod patterns;
 mod room;
+mod running;
 mod tickets;
 mod typed;
 
 use std::{
     net::IpAddr,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tracing::Instrument;
 
@@ -45,6 +48,7 @@ use carried::Boxes;
 use events::{Events, What};
 use limit::Limiter;
 use room::Room;
+use running::Running;
 use tickets::{Lapsed, Shown, Tickets};
 
 /// Most bytes that the arguments of a call may have.
@@ -52,6 +56,9 @@ pub const MAX_REQUEST: usize = 1 << 20;
 
 /// How long the end may take to revoke what was made for callers.
 const REVOKING: std::time::Duration = std::time::Duration::from_millis(1_500);
+
+/// A panic in one call is that call's alone.
+const PANICKED: Error = Error::Internal { what: "the call ended in a panic" };
 
 /// What came of a call.
 pub enum Outcome {
@@ -125,6 +132,7 @@ pub struct Broker {
     audit: Audit,
     limiter: Limiter,
     room: Room,
+    running: Running,
     tickets: Tickets<Asked>,
     boxes: Boxes,
     login_attached: Mutex<Box<dyn Fn() -> bool + Send + Sync>>,
@@ -163,6 +171,7 @@ impl Broker {
         Arc::new(Self {
             limiter: Limiter::new(&config),
             room: Room::new(&config),
+            running: Running::default(),
             tickets: Tickets::default(),
             boxes: Boxes::new(&config),
             login_attached: Mutex::new(Box::new(|| false)),
@@ -269,23 +278,43 @@ impl Broker {
         op.spec.toolset == Toolset::Kms && !*self.config.aws_kms_enabled
     }
 
-    /// Carries a call through all steps. With `approved`, the human's yes to the same call.
+    /// Carries a call through all steps. With `approved`, the human's yes to the same call. Whoever goes away
+    /// meanwhile does not end it: its records are written, and a question that it came to is closed.
     ///
     /// # Errors
     /// Whatever refused or failed; its record is in the log.
     pub async fn call(
-        &self,
+        self: &Arc<Self>,
         op: &'static Op,
         arguments: Value,
         caller: &Caller,
         approved: Option<Approved>,
     ) -> Result<Outcome, Error> {
         let span = trace::operation(op.spec.id, caller.front.as_str());
-        let outcome = self.pass(op, arguments, caller, approved).instrument(span.clone()).await;
-        if let Err(error) = &outcome {
-            trace::refused(&span, error.code());
-        }
-        outcome
+        let call = {
+            let (broker, caller, span) = (self.clone(), caller.clone(), span.clone());
+            async move {
+                let outcome = broker.pass(op, arguments, &caller, approved).await;
+                if let Err(error) = &outcome {
+                    trace::refused(&span, error.code());
+                }
+                outcome
+            }
+        };
+        let unheard = {
+            let (broker, caller) = (self.clone(), caller.clone());
+            move |outcome| {
+                if let Ok(Outcome::Ask(question)) = outcome {
+                    broker.close(&caller, &question.ticket, Closed::Cancelled, Channel::Client);
+                }
+            }
+        };
+        self.running.see_through(call, unheard).instrument(span).await
+    }
+
+    /// Waits until no call runs any more.
+    pub async fn all_ended(&self) {
+        self.running.ended().await;
     }
 
     async fn pass(
@@ -393,7 +422,9 @@ impl Broker {
                     #[cfg(feature = "kms")]
                     kms: self.kms.clone(),
                 };
-                call.run(granted).instrument(trace::step("run")).await
+                let run = AssertUnwindSafe(call.run(granted)).catch_unwind();
+                // What was sent before a panic was sent: it has its record like any other failure.
+                run.instrument(trace::step("run")).await.unwrap_or(Err(PANICKED))
             }
         };
         meters::ran(op.spec.id, started.elapsed());

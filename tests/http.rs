@@ -23,6 +23,8 @@ mod compatibility;
 mod confirm;
 #[path = "http/dev.rs"]
 mod dev;
+#[path = "http/leaving.rs"]
+mod leaving;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/logs.rs"]

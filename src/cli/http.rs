@@ -46,7 +46,8 @@ pub(super) fn run(mut config: Config, dev: bool, telemetry: Telemetry) -> Result
         // Nobody reading is no fault.
         let _ = writeln!(std::io::stderr(), "vault-mcp: listening on {}", listener.url());
         tokio::spawn(on_signal(ended.clone()));
-        listener.serve(router(&app), ended).await;
+        // A call outlives the connection that it came over.
+        listener.serve(router(&app), ended, broker.all_ended()).await;
         broker.end().await;
         Ok(ExitCode::SUCCESS)
     });

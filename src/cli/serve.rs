@@ -1,6 +1,6 @@
 //! The MCP server on standard input and output: what runs when no command is given.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use rmcp::{ServiceExt, service::ServerInitializeError};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub(super) fn run(mut config: Config, dev: bool) -> Result<ExitCode, Error> {
 
 /// `REVOKE_LEASES_ON_EXIT`: the human's standing order, carried out call by call through the broker, each
 /// with its record.
-async fn revoke_leases(broker: &Broker, caller: &Caller) {
+async fn revoke_leases(broker: &Arc<Broker>, caller: &Caller) {
     let call = async |id: &str, arguments: serde_json::Value| match op::find(id) {
         Some(op) => broker.call(op, arguments, caller, None).await.ok(),
         None => None,

@@ -111,7 +111,8 @@ impl Page {
             changed: Notify::new(),
         });
         let ended = CancellationToken::new();
-        tokio::spawn(listener.serve(Router::new().fallback(serve).with_state(shared.clone()), ended.clone()));
+        let router = Router::new().fallback(serve).with_state(shared.clone());
+        tokio::spawn(listener.serve(router, ended.clone(), std::future::ready(())));
         let (limit, state) = (Duration::from_secs(question.seconds), shared.clone());
         let gone = ended.clone();
         tokio::spawn(async move {

@@ -195,15 +195,20 @@ fn one_subjects_crowd_leaves_room_for_the_others() {
 }
 
 #[test]
-fn a_caller_that_goes_away_gives_its_place_back() {
+fn a_caller_that_goes_away_gives_its_place_back_once_its_call_has_ended() {
     use std::io::Write;
     let (alice, bob) = (Agent::new(), Agent::new());
     let http = Http::start(&[&alice, &bob], &[("MAX_CONCURRENT_CALLS", "1")]);
-    http.proxy.fail(On::target("/metadata/").times(1), Fault::Delay(Duration::from_secs(5)));
+    let gate = Gate::new();
+    http.proxy.fail(On::target("/metadata/").times(1), Fault::Hold(gate.clone()));
     let mut stream = std::net::TcpStream::connect(http.url.trim_start_matches("http://")).unwrap();
     write!(stream, "GET /secrets HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\n\r\n", alice.key).unwrap();
     http.proxy.wait_for("the one inside", |sent| sent.target.contains("/metadata/"));
     drop(stream);
+    // Else whoever comes and goes has as much run as they like.
+    assert_refused(&http.get(&alice, "/secrets"), 503, "overloaded");
+    assert_refused(&http.get(&bob, "/secrets"), 503, "overloaded");
+    gate.open();
     http.get(&bob, "/secrets").ok();
     http.get(&alice, "/secrets").ok();
 }

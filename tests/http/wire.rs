@@ -52,6 +52,18 @@ impl Wire {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Self {
+        Self::send(url, method, path, headers, body).head()
+    }
+
+    /// Sends a request, and waits for nothing.
+    #[track_caller]
+    pub(crate) fn send(
+        url: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Self {
         let address = url.strip_prefix("http://").unwrap();
         let mut socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -69,19 +81,24 @@ impl Wire {
         text.push_str(body.unwrap_or_default());
         socket.write_all(text.as_bytes()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut reader = BufReader::new(socket);
+        let reader = BufReader::new(socket);
+        Self { reader, status: 0, headers: Vec::new(), ready: Vec::new(), over: false }
+    }
+
+    /// Reads the head of the answer.
+    #[track_caller]
+    fn head(mut self) -> Self {
         let mut line = String::new();
-        reader.read_line(&mut line).unwrap_or_else(|error| panic!("{method} {path}: no answer: {error}"));
+        self.reader.read_line(&mut line).unwrap_or_else(|error| panic!("no answer: {error}"));
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("{method} {path}: no status: {line:?}"));
-        let mut found = Vec::new();
+        self.status = status.unwrap_or_else(|| panic!("no status: {line:?}"));
         loop {
             let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
+            self.reader.read_line(&mut line).unwrap();
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            found.push((name.to_ascii_lowercase(), value.to_owned()));
+            self.headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        Self { reader, status, headers: found, ready: Vec::new(), over: false }
+        self
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

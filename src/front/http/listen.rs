@@ -108,8 +108,9 @@ impl Listener {
         format!("{scheme}://{}", self.host())
     }
 
-    /// Serves until `ended` is cancelled and what was running then is done, or is given up.
-    pub async fn serve(self, router: Router, ended: CancellationToken) {
+    /// Serves until `ended` is cancelled and what was running then is done, or is given up. What runs without a
+    /// connection is done when `rest` is.
+    pub async fn serve(self, router: Router, ended: CancellationToken, rest: impl Future<Output = ()>) {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         loop {
@@ -142,7 +143,11 @@ impl Listener {
             });
         }
         drop(self.socket);
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        let drained = async {
+            graceful.shutdown().await;
+            rest.await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("calls were still running at the end and were given up");
         }
     }
