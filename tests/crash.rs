@@ -5,6 +5,15 @@
 
 mod common;
 
+#[path = "crash/over_http.rs"]
+mod over_http;
+#[path = "http/rig.rs"]
+#[allow(dead_code)] // some of it is for other tests
+mod rig;
+#[path = "http/wire.rs"]
+#[allow(dead_code)] // as above
+mod wire;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
