@@ -36,6 +36,8 @@ mod pages;
 #[path = "engines/programs.rs"]
 #[allow(dead_code)] // some of them are the engines' alone
 mod programs;
+#[path = "http/readers.rs"]
+mod readers;
 #[path = "http/replicas.rs"]
 mod replicas;
 #[path = "http/rest.rs"]
