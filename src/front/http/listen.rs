@@ -64,6 +64,7 @@ impl Default for Peer {
 pub struct Listener {
     socket: TcpListener,
     tls: Option<TlsAcceptor>,
+    most: usize,
 }
 
 impl Listener {
@@ -84,7 +85,7 @@ impl Listener {
                 format!("{address} cannot be listened on ({kind}). Give an address of this machine."),
             ),
         })?;
-        Ok(Self { socket, tls })
+        Ok(Self { socket, tls, most: MAX_CONNECTIONS })
     }
 
     /// A port of this machine that the system chooses, without TLS.
@@ -92,7 +93,8 @@ impl Listener {
     /// # Errors
     /// When there is none.
     pub async fn loopback() -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, tls: None })
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Ok(Self { socket, tls: None, most: MAX_CONNECTIONS })
     }
 
     /// `host:port`, with the port that was given.
@@ -111,14 +113,15 @@ impl Listener {
     /// Serves until `ended` is cancelled and what was running then is done, or is given up. What runs without a
     /// connection is done when `rest` is.
     pub async fn serve(self, router: Router, ended: CancellationToken, rest: impl Future<Output = ()>) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let room = Arc::new(Semaphore::new(self.most));
         let graceful = GracefulShutdown::new();
         loop {
-            let (stream, address) = tokio::select! {
-                accepted = accept(&self.socket) => accepted,
+            // Whoever finds no place is not let in yet; and nobody who waits hides that the end has come.
+            let next = async { (room.clone().acquire_owned().await, accept(&self.socket).await) };
+            let (place, (stream, address)) = tokio::select! {
+                next = next => next,
                 () = ended.cancelled() => break,
             };
-            let Ok(place) = room.clone().acquire_owned().await else { break };
             // An answer's last piece must not wait for more to send.
             let _ = stream.set_nodelay(true);
             let (router, tls, watcher) = (router.clone(), self.tls.clone(), graceful.watcher());
@@ -187,4 +190,44 @@ async fn converse(
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
     // How a connection ends is the caller's affair.
     let _ = watcher.watch(connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn beyond_so_many_connections_more_wait_and_the_end_does_not() {
+        let mut listener = Listener::loopback().await.unwrap();
+        listener.most = 2;
+        let host = listener.host();
+        let ended = CancellationToken::new();
+        let router = Router::new().fallback(async || "here");
+        let served = tokio::spawn(listener.serve(router, ended.clone(), std::future::ready(())));
+        let connect = async || {
+            let mut stream = TcpStream::connect(&host).await.unwrap();
+            stream.write_all(REQUEST).await.unwrap();
+            stream
+        };
+        let mut answer = [0; 12];
+        let mut inside = [connect().await, connect().await];
+        for stream in &mut inside {
+            stream.read_exact(&mut answer).await.unwrap();
+        }
+        let mut waiting = [connect().await, connect().await];
+        let [first, _] = &mut waiting;
+        let moment = Duration::from_millis(200);
+        assert!(tokio::time::timeout(moment, first.read_exact(&mut answer)).await.is_err());
+        let [gone, _stays] = inside;
+        drop(gone);
+        first.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        // It is full again, and somebody waits.
+        ended.cancel();
+        tokio::time::timeout(DRAIN / 2, served).await.unwrap().unwrap();
+    }
 }

@@ -25,14 +25,24 @@ use tokio_util::sync::CancellationToken;
 use super::{history::History, seat::Seat};
 use crate::{front::mcp::InFlight, names::Subject};
 
-/// Sessions of all subjects together.
-const ALL: usize = 4096;
-/// Sessions of one subject; one more ends the one that was not used for the longest time.
-const OF_ONE: usize = 32;
-/// How long a session without a stream may be unused.
-const IDLE: Duration = Duration::from_secs(15 * 60);
-/// How often that is looked at.
-const SWEEP: Duration = Duration::from_secs(30);
+/// How many there may be, and for how long.
+struct Bounds {
+    /// Sessions of all subjects together.
+    all: usize,
+    /// Sessions of one subject; one more ends the one that was not used for the longest time.
+    of_one: usize,
+    /// How long a session without a stream may be unused.
+    idle: Duration,
+    /// How often that is looked at.
+    sweep: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let (idle, sweep) = (Duration::from_secs(15 * 60), Duration::from_secs(30));
+        Self { all: 4096, of_one: 32, idle, sweep }
+    }
+}
 
 /// One session.
 pub(super) struct Session {
@@ -55,8 +65,8 @@ impl Session {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    fn is_idle(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) == 0 && self.unused() >= IDLE
+    fn is_idle(&self, idle: Duration) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0 && self.unused() >= idle
     }
 }
 
@@ -87,25 +97,29 @@ fn held(session: Arc<Session>, stream: EventStream) -> EventStream {
 
 /// All sessions.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<SessionId, Arc<Session>>>);
+pub(super) struct Sessions {
+    bounds: Bounds,
+    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
 
 impl Sessions {
     fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends sessions that are idle, until the server does.
     pub(super) async fn sweep(sessions: Weak<Self>, ended: CancellationToken) {
         loop {
+            let Some(pause) = sessions.upgrade().map(|sessions| sessions.bounds.sweep) else { return };
             tokio::select! {
-                () = tokio::time::sleep(SWEEP) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = ended.cancelled() => return,
             }
             let Some(sessions) = sessions.upgrade() else { return };
             let idle: Vec<_> = {
                 let mut table = sessions.table();
                 table.values().for_each(|session| session.history.forget_old());
-                table.extract_if(|_, session| session.is_idle()).collect()
+                table.extract_if(|_, session| session.is_idle(sessions.bounds.idle)).collect()
             };
             for (id, session) in idle {
                 end(&id, &session).await;
@@ -128,7 +142,7 @@ impl Sessions {
     /// True when one more can be begun for this subject.
     pub(super) fn has_room_for(&self, subject: &Subject) -> bool {
         let table = self.table();
-        table.len() < ALL || table.values().any(|session| session.subject == *subject)
+        table.len() < self.bounds.all || table.values().any(|session| session.subject == *subject)
     }
 
     /// Enters a session. Gives those that had to end for it.
@@ -142,7 +156,7 @@ impl Sessions {
         // One that has a stream goes last.
         own.sort_unstable();
         let mut ended = Vec::new();
-        while own.len() >= OF_ONE || (table.len() >= ALL && !own.is_empty()) {
+        while own.len() >= self.bounds.of_one || (table.len() >= self.bounds.all && !own.is_empty()) {
             let Some((.., oldest)) = own.pop() else { break };
             ended.extend(table.remove_entry(&oldest));
         }
@@ -325,5 +339,87 @@ impl SessionManager for Own {
         let session = self.session(id)?;
         let stream: EventStream = Box::pin(session.manager.resume(id, last).await?);
         Ok(held(session, stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(bounds: Bounds) -> Arc<Sessions> {
+        Arc::new(Sessions { bounds, table: Mutex::default() })
+    }
+
+    fn own(sessions: &Arc<Sessions>, subject: &str) -> Own {
+        Own::new(sessions.clone(), Subject::parse(subject).unwrap(), false, None)
+    }
+
+    fn is_there(own: &Own, id: &SessionId) -> bool {
+        // As `find`, which would count as a use.
+        own.sessions.table().get(id).is_some_and(|session| session.subject == own.subject)
+    }
+
+    /// A pause, so that of two uses one is the later.
+    async fn later() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_table_has_no_room_for_newcomers_and_others_lose_their_own_oldest() {
+        let sessions = sessions(Bounds { all: 3, of_one: 2, ..Bounds::default() });
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(|subject| own(&sessions, subject));
+        let (first, _running) = alice.create_session().await.unwrap();
+        later().await;
+        let (second, _running) = alice.create_session().await.unwrap();
+        let (of_bob, _running) = bob.create_session().await.unwrap();
+        assert!(!sessions.has_room_for(&carol.subject));
+        assert!(sessions.has_room_for(&bob.subject));
+        // What was used of late is not the oldest.
+        later().await;
+        assert!(alice.has_session(&first).await.unwrap());
+        let (third, _running) = alice.create_session().await.unwrap();
+        assert!(is_there(&alice, &first) && !is_there(&alice, &second) && is_there(&alice, &third));
+        let (again, _running) = bob.create_session().await.unwrap();
+        assert!(!is_there(&bob, &of_bob) && is_there(&bob, &again));
+        assert_eq!(sessions.count(), 3);
+        alice.close_session(&first).await.unwrap();
+        assert!(sessions.has_room_for(&carol.subject));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_a_stream_goes_last() {
+        let sessions = sessions(Bounds { of_one: 2, ..Bounds::default() });
+        let alice = own(&sessions, "alice");
+        let (first, _running) = alice.create_session().await.unwrap();
+        let stream = held(alice.session(&first).unwrap(), Box::pin(futures_util::stream::pending()));
+        later().await;
+        let (second, _running) = alice.create_session().await.unwrap();
+        let (third, _running) = alice.create_session().await.unwrap();
+        assert!(is_there(&alice, &first) && !is_there(&alice, &second) && is_there(&alice, &third));
+        drop(stream);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_nobody_uses_ends_unless_it_has_a_stream() {
+        let moment = Duration::from_millis(50);
+        let sessions = sessions(Bounds { idle: moment, sweep: moment / 10, ..Bounds::default() });
+        let alice = own(&sessions, "alice");
+        let (listening, _running) = alice.create_session().await.unwrap();
+        let stream = held(alice.session(&listening).unwrap(), Box::pin(futures_util::stream::pending()));
+        let (idle, _running) = alice.create_session().await.unwrap();
+        let ended = CancellationToken::new();
+        let sweep = tokio::spawn(Sessions::sweep(Arc::downgrade(&sessions), ended.clone()));
+        while is_there(&alice, &idle) {
+            later().await;
+        }
+        assert!(is_there(&alice, &listening), "it has a stream");
+        assert!(alice.session(&idle).is_err());
+        assert_eq!(alice.refusal(), Some(Refusal::Gone));
+        drop(stream);
+        while sessions.count() > 0 {
+            later().await;
+        }
+        ended.cancel();
+        sweep.await.unwrap();
     }
 }
