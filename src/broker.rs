@@ -278,6 +278,12 @@ impl Broker {
         op.spec.toolset == Toolset::Kms && !*self.config.aws_kms_enabled
     }
 
+    /// Whether a caller's calls in a window are limited: then each leaves word of it in the caller's meter.
+    #[must_use]
+    pub fn limits_calls(&self) -> bool {
+        self.limiter.is_on()
+    }
+
     /// Carries a call through all steps. With `approved`, the human's yes to the same call. Whoever goes away
     /// meanwhile does not end it: its records are written, and a question that it came to is closed.
     ///
@@ -579,8 +585,9 @@ impl Broker {
         }
     }
 
-    /// The refusal, recorded, of a call that the caller's credential does not allow; nothing where it does. For a
-    /// front end that tells of it in another way than of what else may be wrong with a call.
+    /// The refusal, recorded, of a call that the caller's credential does not allow; nothing where it does. It costs
+    /// its caller one call like any other refusal. For a front end that tells of it in another way than of what else
+    /// may be wrong with a call.
     pub fn lacks_scope(&self, op: &'static Op, caller: &Caller) -> Option<Error> {
         let scope = op.spec.scope.filter(|scope| !caller.has(*scope))?;
         let id = match crate::random::uuid() {
@@ -588,7 +595,8 @@ impl Broker {
             Err(error) => return Some(error),
         };
         let passing = Passing::new(op, caller, id, Target::named("-"));
-        Some(self.refuse(&passing, Action::Refused, Error::MissingScope { scope: scope.as_str() }))
+        let error = self.limiter.take(caller).err().unwrap_or(Error::MissingScope { scope: scope.as_str() });
+        Some(self.refuse(&passing, Action::Refused, error))
     }
 
     /// Records that somebody was turned away before it was known who they are: `from` is where they called from,

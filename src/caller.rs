@@ -1,9 +1,10 @@
 //! Who calls, as whichever front end authenticated them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{handover::Roots, names::Subject, place::Place};
 
@@ -123,18 +124,24 @@ pub struct Allowance {
 
 /// Where the last call of a request leaves word of the allowance. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<Mutex<Option<Allowance>>>);
+pub struct Meter(Arc<watch::Sender<Option<Allowance>>>);
 
 impl Meter {
     /// Leaves word.
     pub fn note(&self, allowance: Allowance) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(allowance);
+        self.0.send_replace(Some(allowance));
     }
 
     /// The last word, if there was a call and there is a limit.
     #[must_use]
     pub fn read(&self) -> Option<Allowance> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.borrow()
+    }
+
+    /// Waits for the first word.
+    pub async fn noted(&self) {
+        // Whoever leaves word has the other end: while this is waited for, there is one.
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 }
 

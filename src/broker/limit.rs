@@ -51,6 +51,11 @@ impl Limiter {
         Self(limited)
     }
 
+    /// Whether there is a limit.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Takes one call from the caller's bucket, and leaves word of what is left.
     ///
     /// # Errors

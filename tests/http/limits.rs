@@ -4,8 +4,14 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use serde_json::json;
 
-use super::rig::{Agent, Http, assert_refused};
-use crate::common::{Fault, Gate, On, PATIENCE, Reply, assert_untouched, unique, wait_until};
+use super::{
+    rig::{Agent, Http, assert_refused},
+    wire::{Client, Wire},
+};
+use crate::common::{
+    Era, Fault, Gate, On, PATIENCE, Reply, ToolResult, assert_refused as assert_tool_refused,
+    assert_untouched, unique, wait_until,
+};
 
 /// Calls in a window that lasts longer than the test.
 fn limited_to(agents: &[&Agent], calls: &str) -> Http {
@@ -211,4 +217,59 @@ fn a_caller_that_goes_away_gives_its_place_back_once_its_call_has_ended() {
     gate.open();
     http.get(&bob, "/secrets").ok();
     http.get(&alice, "/secrets").ok();
+}
+
+/// What an answer of `/mcp` says is left. A stream has it in its head, before anything is said on it.
+#[track_caller]
+fn allowance_on(wire: &Wire) -> (u64, u64) {
+    let number = |name: &str| {
+        let value = wire.header(name).unwrap_or_else(|| panic!("no {name}: {:?}", wire.headers));
+        value.parse::<u64>().unwrap()
+    };
+    assert!((1..=3600).contains(&number("ratelimit-reset")), "{:?}", wire.headers);
+    (number("ratelimit-limit"), number("ratelimit-remaining"))
+}
+
+#[test]
+fn a_subject_has_one_allowance_over_rest_and_every_way_of_mcp_and_each_answer_says_what_is_left() {
+    let (alice, bob) = (Agent::new(), Agent::new());
+    let http = limited_to(&[&alice, &bob], "9");
+    let list = json!({"name": "kv_list", "arguments": {}});
+    let rpc = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": list});
+    let eras = [Era::handshake("2025-06-18"), Era::mute(), Era::stateless_mute()];
+    let clients = eras.map(|era| Client::begin(&http, &alice, era));
+    assert_eq!(allowance(&http.get(&alice, "/secrets")), (9, 8));
+    assert_eq!(allowance(&http.post(&alice, "/mcp/rpc", rpc.clone())), (9, 7));
+    let mut left = 7;
+    for client in &clients {
+        let wire = client.start("tools/call", list.clone());
+        left -= 1;
+        assert!(wire.is_stream(), "{:?}", wire.headers);
+        assert_eq!(allowance_on(&wire), (9, left), "{:?}", client.era);
+        assert!(!ToolResult(client.answer(wire).unwrap()).is_error());
+    }
+    // A tool that is none costs as much, a resource as well.
+    let wire = clients[1].start("tools/call", json!({"name": "no_such_tool", "arguments": {}}));
+    assert_eq!(allowance_on(&wire), (9, 3));
+    let uri = format!("kv://{}/app", alice.subject);
+    let wire = clients[1].start("resources/read", json!({"uri": uri}));
+    assert_eq!(allowance_on(&wire), (9, 2));
+    assert_eq!(allowance_on(&clients[1].start("resources/list", json!({}))), (9, 1));
+    assert_eq!(allowance(&http.get(&alice, "/secrets")), (9, 0));
+    // Nothing is left, wherever it is asked for; and Vault hears nothing of it.
+    assert_untouched(&http.proxy, || {
+        assert_limited(&http.get(&alice, "/secrets"));
+        let refused = http.post(&alice, "/mcp/rpc", rpc);
+        assert_eq!((refused.status, allowance(&refused)), (200, (9, 0)));
+        assert_tool_refused(&ToolResult(refused.body["result"].clone()), "rate_limited");
+        for client in &clients {
+            let wire = client.start("tools/call", list.clone());
+            assert_eq!((wire.status, allowance_on(&wire)), (200, (9, 0)), "{:?}", client.era);
+            assert_tool_refused(&ToolResult(client.answer(wire).unwrap()), "rate_limited");
+        }
+    });
+    // What is no call says nothing of it, and another subject has its own.
+    assert_eq!(clients[1].start("tools/list", json!({})).header("ratelimit-limit"), None);
+    let other = Client::begin(&http, &bob, Era::mute());
+    assert_eq!(allowance_on(&other.start("tools/call", list)), (9, 8));
 }

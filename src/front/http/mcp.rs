@@ -59,6 +59,9 @@ const FINISHING: Duration = Duration::from_secs(7);
 /// What a client that lost its connection waits before it comes back.
 const RETRY: Duration = Duration::from_secs(3);
 
+/// How long the head of a stream waits for the call to begin that it is opened for.
+const BEGINNING: Duration = Duration::from_secs(1);
+
 /// The code of JSON-RPC for a caller that has too much open (the range is for servers to define).
 const BUSY: i32 = -32000;
 
@@ -335,6 +338,17 @@ fn beyond_its_token(
     app.broker.lacks_scope(op, caller).map(|error| Fault(error).into_response())
 }
 
+/// Whether it costs its caller a call in any case. A completion may, and its answer is not waited for.
+fn makes_a_call(message: &ClientJsonRpcMessage) -> bool {
+    let JsonRpcMessage::Request(request) = message else { return false };
+    matches!(
+        request.request,
+        ClientRequest::CallToolRequest(_)
+            | ClientRequest::ReadResourceRequest(_)
+            | ClientRequest::ListResourcesRequest(_)
+    )
+}
+
 fn session_of(headers: &HeaderMap) -> Option<&str> {
     headers.get(SESSION)?.to_str().ok()
 }
@@ -378,6 +392,10 @@ async fn try_post(app: &App, request: Request) -> OrRefused<Response> {
     let settings = settings.with_cancellation_token(mcp.given_up.clone());
     let request = http::Request::from_parts(parts, Full::new(text));
     let response = mcp.serve(&caller, &own, settings, request).await;
+    if makes_a_call(&message) && response.status().is_success() && app.broker.limits_calls() {
+        // In a session the stream is there before the call has begun, and its head says what the call leaves.
+        let _ = tokio::time::timeout(BEGINNING, caller.meter.noted()).await;
+    }
     Ok(match own.refusal() {
         None => response,
         Some(Refusal::Gone) => no_session(),

@@ -144,6 +144,27 @@ fn over_mcp_a_token_that_does_not_reach_is_told_by_http_where_its_issuer_could_g
             assert_eq!(new[0][name], value, "{}", new[0]);
         }
     }
+    // Such a call costs as much as any.
+    let limited = talkative(
+        &[],
+        &[
+            ("JWT_JWKS_URL", &url),
+            ("JWT_ISSUER", "https://issuer.example.com"),
+            ("RATE_LIMIT_ENABLED", "true"),
+            ("RATE_LIMIT_REQUESTS", "2"),
+            ("RATE_LIMIT_WINDOW_SECONDS", "3600"),
+        ],
+    );
+    for (status, left) in [(403, "1"), (403, "0"), (429, "0")] {
+        let reply = assert_untouched(&limited.proxy, || call(&limited, &token, "kv_write"));
+        assert_eq!(
+            (reply.status, reply.header("RateLimit-Remaining")),
+            (status, Some(left)),
+            "{}",
+            reply.text
+        );
+        assert_eq!(reply.header("Retry-After").is_some(), status == 429);
+    }
     // Where nobody could give a better token, the model hears of it as of any other refusal.
     let secret = canary("a_secret_of_32_bytes_or_more");
     let by_secret = talkative(&[], &[("JWT_HS256_SECRET", &secret)]);
