@@ -4,7 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::rig::{Agent, Http, assert_refused, keys_of};
+use super::{
+    rig::{Agent, Http, assert_refused, keys_of},
+    wire::Client,
+};
 use crate::common::{
     Answer, Era, Fault, On, PATIENCE, Proxy, Server, Vault, assert_refused as assert_tool_refused,
     audit_records, canary, proxy::Sent, vault, wait_until,
@@ -391,6 +394,63 @@ fn on_stdio_a_log_out_ends_the_subjects_own_token_and_not_the_servers() {
     client.call("kv_read", json!({"path": "app"})).ok();
     let refused = client.call("kv_read", json!({"path": "app", "mount": "other"}));
     assert_tool_refused(&refused, "invalid_input");
+}
+
+#[test]
+fn over_http_a_log_out_ends_the_callers_own_token_alone_and_a_log_in_asks_for_no_credential() {
+    let (alice, bob) = (Agent::new(), Agent::new());
+    let http = start(&[&alice, &bob], &[]);
+    for era in [Era::usual(), Era::stateless()] {
+        let before = http.proxy.data_requests().len();
+        let [of_alice, of_bob] = [&alice, &bob].map(|agent| Client::begin(&http, agent, era.clone()));
+        of_alice.call("kv_list", json!({})).ok();
+        let child = the_token(&http, before);
+        let before = http.proxy.data_requests().len();
+        of_bob.call("kv_list", json!({})).ok();
+        let other = the_token(&http, before);
+        let told = of_alice.call("vault_login", json!({})).ok()["instructions"].to_string();
+        assert!(told.contains("your own credential") && !told.contains(&http.proxy.address), "{told}");
+
+        // Not without a person's yes.
+        of_alice.always(Answer::Decline);
+        assert_tool_refused(&of_alice.call("vault_logout", json!({})), "declined");
+        assert!(is_alive(&child));
+        // A call that was declined is not asked about again at once: another agent's is.
+        of_bob.always(Answer::yes());
+        let out = of_bob.call("vault_logout", json!({}));
+        assert!(out.ok()["clean_up"].to_string().contains("The next call gets a new one"), "{out:?}");
+        assert!(!is_alive(&other) && is_alive(&child));
+        let question = of_bob.asked().pop().unwrap();
+        let question = question["message"].as_str().unwrap();
+        assert!(question.starts_with("REVOKE auth/token/revoke-self"), "{question}");
+        assert!(question.contains(&bob.subject), "{question}");
+
+        // Whoever has logged out gets a new one with the next call, and the others keep theirs.
+        let before = http.proxy.data_requests().len();
+        of_bob.call("kv_list", json!({})).ok();
+        let new = the_token(&http, before);
+        assert!(new != other && is_alive(&new));
+        let before = http.proxy.data_requests().len();
+        of_alice.call("kv_list", json!({})).ok();
+        assert_eq!(the_token(&http, before), child);
+    }
+    let parent = token_of(&made(&http)[0]);
+    assert!(is_alive(&parent));
+}
+
+#[test]
+fn over_http_without_child_tokens_there_is_nothing_to_log_out_of() {
+    let (alice, bob) = (Agent::new(), Agent::new());
+    let http = Http::start(&[&alice, &bob], &[]);
+    for era in [Era::usual(), Era::stateless()] {
+        let client = Client::begin(&http, &alice, era);
+        let tools = client.request("tools/list", json!({})).unwrap();
+        assert!(!tools.to_string().contains("vault_logout"));
+        assert_tool_refused(&client.call("vault_logout", json!({})), "unknown_tool");
+        client.call("vault_login", json!({})).ok();
+    }
+    http.get(&bob, "/secrets").ok();
+    assert!(is_alive(&vault().root));
 }
 
 #[test]
