@@ -113,15 +113,18 @@ impl Table {
         self.former.retain(|child| !child.has_ended());
     }
 
-    /// Makes room for one more subject. Gives the token that has to end for it.
-    fn make_room(&mut self) -> Option<Arc<Child>> {
-        if self.by_subject.len() < MAX_SUBJECTS {
-            return None;
+    /// Makes room for one more subject. Gives the tokens that have to end for it: one, or more where there was a
+    /// time at which none could.
+    fn make_room(&mut self, most: usize) -> Vec<Arc<Child>> {
+        let mut evicted = Vec::new();
+        while self.by_subject.len() >= most {
+            let idle = self.by_subject.iter().filter(|(_, slot)| slot.is_idle());
+            let Some((quiet, _)) = idle.min_by_key(|(_, slot)| slot.used) else { break };
+            let quiet = quiet.clone();
+            evicted.extend(self.by_subject.remove(&quiet).and_then(|slot| slot.child));
         }
-        let idle = self.by_subject.iter().filter(|(_, slot)| slot.is_idle());
-        let (quiet, _) = idle.min_by_key(|(_, slot)| slot.used)?;
-        let quiet = quiet.clone();
-        self.by_subject.remove(&quiet)?.child.filter(|child| !child.has_ended())
+        evicted.retain(|child| !child.has_ended());
+        evicted
     }
 }
 
@@ -131,6 +134,7 @@ pub(super) struct Children {
     ttl: u64,
     /// API path that makes them.
     path: String,
+    most: usize,
     table: Mutex<Table>,
 }
 
@@ -144,6 +148,7 @@ impl Children {
                 Some(role) => format!("auth/token/create/{role}"),
                 None => "auth/token/create".to_owned(),
             },
+            most: MAX_SUBJECTS,
             table: Mutex::default(),
         })
     }
@@ -159,8 +164,8 @@ impl Children {
             return Err(Error::ShuttingDown);
         }
         let evicted = match table.by_subject.contains_key(subject) {
-            true => None,
-            false => table.make_room(),
+            true => Vec::new(),
+            false => table.make_room(self.most),
         };
         let now = Instant::now();
         let slot = table.by_subject.entry(subject.clone()).or_insert_with(|| Slot {
@@ -174,7 +179,7 @@ impl Children {
             None => Found::Gate(slot.gate.clone()),
         };
         drop(table);
-        if let Some(child) = evicted {
+        for child in evicted {
             let vault = vault.clone();
             tokio::spawn(async move { revoke(&vault, &child).await });
         }
@@ -436,4 +441,92 @@ pub(super) async fn prolong(vault: &Arc<Vault>, child: &Arc<Child>, seconds: u64
     let mut known = child.ends.lock().unwrap_or_else(PoisonError::into_inner);
     *known = ends.max(*known);
     auth.lease_duration.min(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, extract::Request};
+    use serde_json::{Value, json};
+    use tokio::{net::TcpListener, sync::mpsc};
+
+    use super::*;
+    use crate::config::Layers;
+
+    /// A Vault that makes tokens, each with the number of its making as its name, and tells which ones are revoked.
+    async fn vault_of(most: usize) -> (Arc<Vault>, mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, revoked) = mpsc::unbounded_channel();
+        let made = Arc::new(Mutex::new(0));
+        let answer = async move |request: Request| {
+            if request.uri().path().ends_with("/revoke-self") {
+                let token = request.headers()["x-vault-token"].to_str().unwrap().to_owned();
+                tell.send(token).unwrap();
+                return Json(Value::Null);
+            }
+            assert!(request.uri().path().ends_with("/token/create"), "{}", request.uri());
+            let number = {
+                let mut made = made.lock().unwrap();
+                *made += 1;
+                *made
+            };
+            let auth = json!({
+                "client_token": format!("hvs.{number}"), "lease_duration": 90, "policies": ["default"],
+            });
+            Json(json!({ "request_id": "x", "auth": auth }))
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let environment =
+            [("VAULT_ADDR", &*address), ("VAULT_TOKEN", "hvs.own"), ("CHILD_TOKEN_ENABLED", "true")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        let mut vault =
+            Vault::new(&Config::load(&Layers { environment, ..Layers::default() }).unwrap()).unwrap();
+        Arc::get_mut(&mut vault).unwrap().children.as_mut().unwrap().most = most;
+        (vault, revoked)
+    }
+
+    fn subject(name: &str) -> Subject {
+        Subject::parse(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_subject_too_many_ends_the_token_of_the_one_that_was_quiet_for_longest() {
+        let (vault, mut revoked) = vault_of(2).await;
+        let children = vault.children().unwrap();
+        let of = async |name: &str| {
+            let child = children.current(&vault, &subject(name)).await.unwrap();
+            // Of two uses one is the later.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            child.token.expose().to_owned()
+        };
+        assert_eq!((of("alice").await, of("bob").await), ("hvs.1".to_owned(), "hvs.2".to_owned()));
+        assert_eq!(of("alice").await, "hvs.1");
+        assert_eq!(of("carol").await, "hvs.3");
+        assert_eq!(revoked.recv().await.unwrap(), "hvs.2");
+        assert_eq!(of("alice").await, "hvs.1");
+        // Whoever comes back gets another.
+        assert_eq!(of("bob").await, "hvs.4");
+        assert_eq!(revoked.recv().await.unwrap(), "hvs.3");
+        assert_eq!(children.table().by_subject.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_a_call_or_a_lease_needs_is_not_ended_for_another_subject() {
+        let (vault, mut revoked) = vault_of(1).await;
+        let children = vault.children().unwrap();
+        let held = Holder::of(Some(children.current(&vault, &subject("alice")).await.unwrap()));
+        children.current(&vault, &subject("bob")).await.unwrap();
+        assert_eq!(children.table().by_subject.len(), 2);
+        drop(held);
+        // The next one that comes finds both idle, and there is room for one.
+        children.current(&vault, &subject("carol")).await.unwrap();
+        let mut ended = [revoked.recv().await.unwrap(), revoked.recv().await.unwrap()];
+        ended.sort();
+        assert_eq!(ended, ["hvs.1", "hvs.2"]);
+        assert_eq!(children.table().by_subject.len(), 1);
+        // The end ends the rest.
+        vault.end(Duration::from_secs(10)).await;
+        assert_eq!(revoked.recv().await.unwrap(), "hvs.3");
+    }
 }
