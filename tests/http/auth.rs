@@ -3,7 +3,7 @@
 #[path = "auth/api_key.rs"]
 mod api_key;
 #[path = "auth/certificate.rs"]
-mod certificate;
+pub(crate) mod certificate;
 #[path = "auth/document.rs"]
 mod document;
 #[path = "auth/flood.rs"]

@@ -11,8 +11,11 @@ use vault_mcp::{
     op::{OPS, Verb},
 };
 
-use super::rig::{Agent, Http, assert_refused};
-use crate::common::{Reply, assert_untouched, unique};
+use super::{
+    auth::certificate::{self, Certificates},
+    rig::{Agent, Http},
+};
+use crate::common::{PATIENCE, assert_untouched, unique, vault};
 
 /// A call of each operation that has a REST route: what stands in the path, and the body or query.
 fn case(id: &str) -> Option<(&'static str, Value)> {
@@ -55,28 +58,92 @@ type Prove = Box<dyn Fn(&[Scope]) -> Headers>;
 
 type Headers = Vec<(String, String)>;
 
-/// A server that takes callers of every kind that needs no TLS of its own.
-fn server_and_callers() -> (Http, Vec<Caller>) {
-    let scopes: Vec<Vec<Scope>> = (0_u8..16)
-        .map(|bits| {
-            Scope::ALL
-                .iter()
-                .copied()
-                .enumerate()
-                .filter(|(at, _)| bits >> at & 1 == 1)
-                .map(|(_, scope)| scope)
-                .collect()
+/// What came back. A stream that goes on has no text.
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+impl Answer {
+    fn body(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
+/// A running server, the callers that it takes, and a client for them.
+struct Street {
+    http: Http,
+    callers: Vec<Caller>,
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Street {
+    fn new(http: Http, callers: Vec<Caller>, client: reqwest::ClientBuilder) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = client.no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { http, callers, client, runtime }
+    }
+
+    fn send(&self, headers: &[(String, String)], call: &Call) -> Answer {
+        let method = call.method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{}", self.http.url, call.path));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            let goes_on =
+                response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+            let status = response.status().as_u16();
+            let text = if goes_on { String::new() } else { response.text().await.unwrap() };
+            Answer { status, text }
         })
-        .collect();
-    let agents: Vec<(Vec<Scope>, Agent)> = scopes
-        .into_iter()
-        .map(|scopes| {
-            let words: Vec<&'static str> = scopes.iter().map(|scope| scope.as_str()).collect();
-            (scopes, Agent::with_scopes(&words))
+    }
+}
+
+/// Every set of scopes, and an agent of each.
+fn agents() -> Vec<(Vec<Scope>, Agent)> {
+    let set = |bits: u8| {
+        let numbered = Scope::ALL.iter().copied().enumerate();
+        numbered.filter(|(at, _)| bits >> at & 1 == 1).map(|(_, scope)| scope).collect::<Vec<_>>()
+    };
+    let agent =
+        |scopes: &[Scope]| Agent::with_scopes(&scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>());
+    (0..16).map(set).map(|scopes| (scopes.clone(), agent(&scopes))).collect()
+}
+
+/// The header of an agent with these scopes and no more.
+fn by_key(agents: Vec<(Vec<Scope>, Agent)>) -> impl Fn(&[Scope]) -> Headers {
+    move |wanted| {
+        let (_, agent) = agents.iter().find(|(scopes, _)| scopes == wanted).unwrap();
+        vec![("X-API-Key".to_owned(), agent.key.clone())]
+    }
+}
+
+fn by_proxy(subject: &str) -> Headers {
+    vec![
+        ("X-SSL-Client-S-DN".to_owned(), format!("CN={subject}")),
+        ("X-SSL-Client-Verify".to_owned(), "SUCCESS".to_owned()),
+    ]
+}
+
+/// A server that takes callers of every kind that needs no TLS of its own.
+fn plain() -> Street {
+    let agents = agents();
+    // Behind a proxy a key says what of its holder's scopes a call may use.
+    let behind = vault().fresh_subject();
+    let keyed: Vec<(Vec<Scope>, Agent)> = agents
+        .iter()
+        .map(|(scopes, agent)| {
+            (scopes.clone(), Agent { subject: behind.clone(), key: unique("key"), ..agent.clone() })
         })
         .collect();
     let secret = unique("a-shared-secret-of-more-than-32-bytes-");
-    let all: Vec<&Agent> = agents.iter().map(|(_, agent)| agent).collect();
+    let all: Vec<&Agent> = agents.iter().chain(&keyed).map(|(_, agent)| agent).collect();
     let http = Http::start(
         &all,
         &[
@@ -85,10 +152,6 @@ fn server_and_callers() -> (Http, Vec<Caller>) {
             ("MTLS_TRUSTED_PROXIES", "127.0.0.1/32"),
         ],
     );
-    let by_key = move |wanted: &[Scope]| {
-        let (_, agent) = agents.iter().find(|(scopes, _)| scopes == wanted).unwrap();
-        vec![("X-API-Key".to_owned(), agent.key.clone())]
-    };
     let by_token = move |wanted: &[Scope]| {
         let words: Vec<_> = wanted.iter().map(|scope| scope.as_str()).collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -99,18 +162,38 @@ fn server_and_callers() -> (Http, Vec<Caller>) {
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
         vec![("Authorization".to_owned(), format!("Bearer {token}"))]
     };
-    let by_proxy = |_: &[Scope]| {
-        vec![
-            ("X-SSL-Client-S-DN".to_owned(), format!("CN={}", unique("s"))),
-            ("X-SSL-Client-Verify".to_owned(), "SUCCESS".to_owned()),
-        ]
-    };
+    let (of_key, beside) = (by_key(agents), by_key(keyed));
+    let by_both = move |wanted: &[Scope]| [by_proxy(&behind), beside(wanted)].concat();
     let callers = vec![
-        Caller { kind: "API key", narrow: true, headers: Box::new(by_key) },
+        Caller { kind: "API key", narrow: true, headers: Box::new(of_key) },
         Caller { kind: "JWT", narrow: true, headers: Box::new(by_token) },
-        Caller { kind: "proxy's headers", narrow: false, headers: Box::new(by_proxy) },
+        Caller { kind: "proxy's headers", narrow: false, headers: Box::new(|_| by_proxy(&unique("s"))) },
+        Caller { kind: "proxy's headers and a key", narrow: true, headers: Box::new(by_both) },
     ];
-    (http, callers)
+    Street::new(http, callers, certificate::client_without_tls())
+}
+
+/// A server with TLS of its own, and a caller with a certificate of this subject.
+fn with_certificate(certificate: Option<&str>) -> Street {
+    let made = Certificates::new();
+    let subject = vault().fresh_subject();
+    made.client("good", &format!("/CN={subject}"));
+    made.client("nobody", "/CN=Nobody");
+    let keyed: Vec<(Vec<Scope>, Agent)> = agents()
+        .into_iter()
+        .map(|(scopes, agent)| (scopes, Agent { subject: subject.clone(), ..agent }))
+        .collect();
+    let http = certificate::server(&made, &keyed.iter().map(|(_, agent)| agent).collect::<Vec<_>>());
+    let callers = vec![
+        Caller { kind: "certificate", narrow: false, headers: Box::new(|_| Vec::new()) },
+        Caller { kind: "certificate and a key", narrow: true, headers: Box::new(by_key(keyed)) },
+    ];
+    Street::new(http, callers, certificate::client(&made, certificate))
+}
+
+/// A server for each kind of caller that there is.
+fn streets() -> [Street; 2] {
+    [plain(), with_certificate(Some("good"))]
 }
 
 fn word(verb: Verb) -> &'static str {
@@ -122,8 +205,14 @@ fn word(verb: Verb) -> &'static str {
     }
 }
 
-/// A call of something that needs a credential: what it is, the scope it needs, method, path, body.
-type Call = (String, Option<Scope>, &'static str, String, Option<String>);
+/// A call of something that needs a credential.
+struct Call {
+    what: String,
+    scope: Option<Scope>,
+    method: &'static str,
+    path: String,
+    body: Option<String>,
+}
 
 /// One call of everything that needs a credential.
 fn calls() -> Vec<Call> {
@@ -144,7 +233,7 @@ fn calls() -> Vec<Call> {
                 path = format!("{path}?{}", pairs.join("&"));
             }
         }
-        (id.to_owned(), op.spec.scope, word(rest.verb), path, body)
+        Call { what: id.to_owned(), scope: op.spec.scope, method: word(rest.verb), path, body }
     });
     let others = routes();
     let others = others.endpoints().iter().filter_map(|endpoint| {
@@ -160,70 +249,65 @@ fn calls() -> Vec<Call> {
         }
         assert!(!path.contains('{'), "{path} has a place that is no parameter");
         let body = (endpoint.verb == Verb::Post).then(|| "{}".to_owned());
-        Some((endpoint.path.to_owned(), scope, word(endpoint.verb), path, body))
+        Some(Call { what: endpoint.path.to_owned(), scope, method: word(endpoint.verb), path, body })
     });
     operations.chain(others).collect()
 }
 
-#[track_caller]
-fn send(http: &Http, headers: &[(String, String)], method: &str, path: &str, body: Option<&str>) -> Reply {
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    http.bare(method, path, &headers, body)
-}
-
 #[test]
 fn every_route_is_closed_to_callers_without_a_credential() {
-    let kinds: [&[(&str, &str)]; 4] = [
-        &[],
-        &[("X-API-Key", "no-such-key")],
-        &[("Authorization", "Bearer e30.e30.e30")],
-        &[("X-SSL-Client-S-DN", "CN=alice"), ("X-SSL-Client-Verify", "NONE")],
+    let headers = |pairs: &[(&str, &str)]| -> Headers {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let kinds: [(&dyn Fn() -> Street, Headers); 6] = [
+        (&plain, headers(&[])),
+        (&plain, headers(&[("X-API-Key", "no-such-key")])),
+        (&plain, headers(&[("Authorization", "Bearer e30.e30.e30")])),
+        (&plain, headers(&[("X-SSL-Client-S-DN", "CN=alice"), ("X-SSL-Client-Verify", "NONE")])),
+        (&|| with_certificate(None), headers(&[])),
+        (&|| with_certificate(Some("nobody")), headers(&[])),
     ];
-    for kind in kinds {
+    for (street, headers) in kinds {
         // A server for each kind: one that refuses too often grows shorter.
-        let (http, _) = server_and_callers();
-        for (what, _, method, path, body) in calls() {
-            let reply = assert_untouched(&http.proxy, || http.bare(method, &path, kind, body.as_deref()));
-            assert_eq!(
-                (reply.status, &reply.body),
-                (401, &json!({"detail": "Unauthorized"})),
-                "{what} {kind:?}"
-            );
+        let street = street();
+        for call in calls() {
+            let answer = assert_untouched(&street.http.proxy, || street.send(&headers, &call));
+            let expected = (401, json!({"detail": "Unauthorized"}));
+            assert_eq!((answer.status, answer.body()), expected, "{} {headers:?}", call.what);
         }
     }
 }
 
 #[test]
 fn every_route_with_a_scope_is_closed_to_callers_with_all_the_others() {
-    let (http, callers) = server_and_callers();
-    for (what, scope, method, path, body) in calls() {
-        let Some(scope) = scope else { continue };
-        let others: Vec<Scope> = Scope::ALL.iter().copied().filter(|other| *other != scope).collect();
-        for caller in callers.iter().filter(|caller| caller.narrow) {
-            let headers = (caller.headers)(&others);
-            let reply =
-                assert_untouched(&http.proxy, || send(&http, &headers, method, &path, body.as_deref()));
-            assert_refused(&reply, 403, "missing_scope");
-            assert_eq!(reply.body["detail"], "Forbidden: missing scopes", "{what} by {}", caller.kind);
+    for street in streets() {
+        for call in calls() {
+            let Some(scope) = call.scope else { continue };
+            let others: Vec<Scope> = Scope::ALL.iter().copied().filter(|other| *other != scope).collect();
+            for caller in street.callers.iter().filter(|caller| caller.narrow) {
+                let headers = (caller.headers)(&others);
+                let answer = assert_untouched(&street.http.proxy, || street.send(&headers, &call));
+                let expected =
+                    (403, json!({"detail": "Forbidden: missing scopes", "error": "missing_scope"}));
+                assert_eq!((answer.status, answer.body()), expected, "{} by {}", call.what, caller.kind);
+            }
         }
     }
 }
 
 #[test]
-fn every_operation_is_open_to_callers_of_every_kind_with_its_scope_alone() {
-    let (http, callers) = server_and_callers();
-    let operations = calls().into_iter().filter(|(what, ..)| !what.starts_with('/'));
-    for (what, scope, method, path, body) in operations {
-        for caller in &callers {
-            let scopes: Vec<Scope> = scope.into_iter().collect();
-            let headers = (caller.headers)(&scopes);
-            let reply = send(&http, &headers, method, &path, body.as_deref());
-            assert!(
-                !matches!(reply.status, 401 | 403 | 405 | 500),
-                "{what} by {}: {}",
-                caller.kind,
-                reply.text
-            );
+fn every_route_is_open_to_callers_of_every_kind_with_its_scope_alone() {
+    for street in streets() {
+        for call in calls() {
+            let is_operation = !call.what.starts_with('/');
+            for caller in &street.callers {
+                let scopes: Vec<Scope> = call.scope.into_iter().collect();
+                let answer = street.send(&(caller.headers)(&scopes), &call);
+                // Of the other routes each is there, too.
+                let refused =
+                    matches!(answer.status, 401 | 403 | 405 | 500) || !is_operation && answer.status == 404;
+                assert!(!refused, "{} by {}: {} {}", call.what, caller.kind, answer.status, answer.text);
+            }
         }
     }
 }

@@ -16,10 +16,10 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 const NEW_KEY: &[&str] = &["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
 /// Authorities, a server's certificate and callers', as PEM files.
-pub(super) struct Certificates(tempfile::TempDir);
+pub(crate) struct Certificates(tempfile::TempDir);
 
 impl Certificates {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = Self(tempfile::tempdir().unwrap());
         for authority in ["ca", "other-ca"] {
             let (key, pem, name) =
@@ -65,23 +65,42 @@ impl Certificates {
     }
 
     /// A certificate for callers.
-    fn client(&self, name: &str, subject: &str) {
+    pub(crate) fn client(&self, name: &str, subject: &str) {
         self.sign(name, "ca", subject, "extendedKeyUsage=clientAuth", "2");
     }
 }
 
-fn server(made: &Certificates, agents: &[&Agent]) -> Http {
+/// A server that takes the authority's certificates, and these agents.
+pub(crate) fn server(made: &Certificates, agents: &[&Agent]) -> Http {
     let proxy = Proxy::new(vault());
     let path = |name: &str| made.path(name).display().to_string();
     let launch = Server::launch()
         .env("VAULT_ADDR", &proxy.address)
         .env("VAULT_TOKEN", &vault().root)
+        .env("RATE_LIMIT_ENABLED", "false")
         .env("API_KEYS_JSON", keys_of(agents))
         .env("LOG_LEVEL", "debug")
         .env("TLS_CERT", path("server.pem"))
         .env("TLS_KEY", path("server.key"))
         .env("TLS_CLIENT_CA", path("ca.pem"));
     Http::of(launch, proxy)
+}
+
+/// A client that has no certificate and needs none of the server's.
+pub(crate) fn client_without_tls() -> reqwest::ClientBuilder {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::builder().tls_backend_rustls().tls_certs_only([])
+}
+
+/// A client that knows the authority, and has this certificate.
+pub(crate) fn client(made: &Certificates, certificate: Option<&str>) -> reqwest::ClientBuilder {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let authority = reqwest::Certificate::from_pem(&std::fs::read(made.path("ca.pem")).unwrap()).unwrap();
+    let client = reqwest::Client::builder().tls_backend_rustls().tls_certs_only([authority]);
+    let Some(name) = certificate else { return client };
+    let mut pem = std::fs::read(made.path(&format!("{name}.pem"))).unwrap();
+    pem.extend(std::fs::read(made.path(&format!("{name}.key"))).unwrap());
+    client.identity(reqwest::Identity::from_pem(&pem).unwrap())
 }
 
 /// Status, `WWW-Authenticate` and body of `GET /whoami`; nothing where the handshake fails.
@@ -91,14 +110,7 @@ fn who(
     certificate: Option<&str>,
     headers: &[(&str, &str)],
 ) -> Option<(u16, String, String)> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let authority = reqwest::Certificate::from_pem(&std::fs::read(made.path("ca.pem")).unwrap()).unwrap();
-    let mut client = reqwest::Client::builder().tls_backend_rustls().tls_certs_only([authority]).no_proxy();
-    if let Some(name) = certificate {
-        let mut pem = std::fs::read(made.path(&format!("{name}.pem"))).unwrap();
-        pem.extend(std::fs::read(made.path(&format!("{name}.key"))).unwrap());
-        client = client.identity(reqwest::Identity::from_pem(&pem).unwrap());
-    }
+    let client = client(made, certificate).no_proxy();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut request = client.build().unwrap().get(format!("{}/whoami", http.url));
