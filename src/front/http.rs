@@ -107,12 +107,14 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), intake::whole))
         .layer(from_fn(watch::called))
         .layer(from_fn_with_state(app.clone(), auth::require))
+        .layer(from_fn(browsers::keep_no_secret))
         .layer(from_fn(watch::routed));
     open.with_state(app.clone())
         .fallback_service(guarded)
         .layer(option_layer(browsers::cors(app.broker.config())))
-        .layer(from_fn(browsers::keep_nothing))
         .layer(CatchPanicLayer::custom(answer::panicked))
         .layer(from_fn_with_state(app.clone(), watch::passage))
         .layer(from_fn(answer::identify))
+        // Around what answers for a panic, too.
+        .layer(from_fn(browsers::keep_nothing))
 }

@@ -321,7 +321,12 @@ impl JsonSchema for Principals {
         "Principals".into()
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": 32 })
+        schemars::json_schema!({
+            "anyOf": [
+                { "type": "string" },
+                { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": 32 }
+            ]
+        })
     }
 }
 

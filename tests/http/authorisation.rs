@@ -98,6 +98,8 @@ impl Street {
             let response = request.send().await.unwrap();
             let goes_on =
                 response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+            let kept = response.headers().get("cache-control");
+            assert!(kept.is_some_and(|kept| kept == "no-store"), "{} may be kept: {kept:?}", call.what);
             let status = response.status().as_u16();
             let text = if goes_on { String::new() } else { response.text().await.unwrap() };
             Answer { status, text }

@@ -70,6 +70,14 @@ pub(super) async fn keep_nothing(request: Request, next: Next) -> Response {
     response
 }
 
+/// A layer around what needs a credential: whatever it answers holds a caller's own, and is kept nowhere, also where
+/// what made the answer would have it asked for again (`no-cache`, as streams have it by default).
+pub(super) async fn keep_no_secret(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Refuses a change that a page of another site sent.
 ///
 /// # Errors

@@ -183,7 +183,11 @@ static POST: Endpoint = Endpoint {
             when: "It is no message, or contradicts its headers.",
             content: Content::Json(message_schema),
         },
-        REFUSED,
+        Reply {
+            status: 403,
+            when: "The Host or the Origin is not ours; or the call needs a scope that the token does not have and its issuer could give (`missing_scope`, and what to ask for in `WWW-Authenticate`).",
+            content: Content::Fault,
+        },
         NO_SESSION,
         Reply {
             status: 406,
@@ -191,7 +195,11 @@ static POST: Endpoint = Endpoint {
             content: Content::json::<Detail>(),
         },
         Reply { status: 415, when: "The body is said to be no JSON.", content: Content::json::<Detail>() },
-        TOO_MANY,
+        Reply {
+            status: 429,
+            when: "The caller has too many calls or streams open; or a call that its token does not reach is one too many in the window.",
+            content: Content::Json(busy_schema),
+        },
         Reply { status: 503, when: "No session is free.", content: Content::json::<Detail>() },
     ],
 };
@@ -257,6 +265,11 @@ fn message_schema(_: &mut SchemaGenerator) -> Schema {
         },
         "required": ["jsonrpc"]
     })
+}
+
+/// Said in the protocol where it is the protocol's request that has no room, else as all other refusals are.
+fn busy_schema(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [message_schema(generator), Detail::json_schema(generator)] })
 }
 
 /// For callers with a credential.

@@ -20,7 +20,7 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Detail, OrRefused, REFUSED, TOO_MANY, enter, message_schema, read, refused, seat};
+use super::{Detail, OrRefused, REFUSED, enter, message_schema, read, refused, seat};
 use crate::{
     front::{
         http::{
@@ -50,7 +50,11 @@ static RPC: Endpoint = Endpoint {
         Reply { status: 202, when: "A notification was taken.", content: Content::Nothing },
         Reply { status: 400, when: "It is no message.", content: Content::Json(message_schema) },
         REFUSED,
-        TOO_MANY,
+        Reply {
+            status: 429,
+            when: "The caller has too many calls open.",
+            content: Content::Json(message_schema),
+        },
         Reply { status: 503, when: "The server is ending.", content: Content::json::<Detail>() },
     ],
 };
