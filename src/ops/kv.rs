@@ -3,7 +3,8 @@
 
 mod ask;
 mod change;
-pub(crate) mod generate;
+mod generate;
+pub(crate) mod merge;
 pub(crate) mod read;
 
 pub use ask::Ask;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::kv::{generate, need, preview_merge, read::reveal_preview, state_of};
+use super::kv::{merge, need, preview_merge, read::reveal_preview, state_of};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
@@ -279,7 +279,7 @@ impl Operation for Set {
         let path = look.place().service(&input.service)?;
         let kv = look.kv(look.place().mount(None)?);
         let current = kv.current(path.as_str()).await?;
-        generate::check_mergeable(&kv, path.as_str(), &current)?;
+        merge::check_mergeable(&kv, path.as_str(), &current)?;
         Ok(preview_merge(&current, &input.secrets.0))
     }
 
@@ -310,7 +310,7 @@ impl Operation for Set {
             return Ok(SetOutput { service, version: None, dry_run: true, keys });
         }
         let cas = granted.cas(None).or(current.cas());
-        let written = generate::merge(&kv, path.as_str(), &current, input.secrets.0, cas).await?;
+        let written = merge::merge(&kv, path.as_str(), &current, input.secrets.0, cas).await?;
         Ok(SetOutput {
             service,
             version: Some(written.version).filter(|version| *version > 0),

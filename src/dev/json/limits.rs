@@ -1,4 +1,7 @@
 //! The walk over a body: depth, counts, lengths, keys twice, numbers out of range.
+//!
+//! It looks like the front ends' own walk (`front/strict_json`), which refuses for another reason and in other words.
+//! This one is Vault's, and nothing here imports from the front ends.
 
 use std::{collections::HashSet, fmt};
 

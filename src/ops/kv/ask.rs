@@ -4,14 +4,8 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value};
 
-use super::{
-    Written,
-    change::{Cas, check_cas},
-    generate::{check_mergeable, merge},
-    preview_merge, target,
-};
+use super::{Written, change::Cas, merge::OneKey};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
@@ -37,6 +31,12 @@ pub struct AskInput {
     cas: Option<Cas>,
     /// Another KV mount.
     mount: Option<MountName>,
+}
+
+impl AskInput {
+    fn one_key(&self) -> OneKey<'_> {
+        OneKey { path: &self.path, key: &self.key, cas: self.cas, mount: self.mount.as_ref() }
+    }
 }
 
 /// One line of visible text of 1 to 200 characters.
@@ -80,21 +80,11 @@ impl Operation for Ask {
     type Output = Written;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mut target =
-            target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
-        target.keys = vec![input.key.as_str().to_owned()];
-        Ok(target)
+        input.one_key().target(place)
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
-        let mount = look.place().mount(input.mount.as_ref())?;
-        let path = look.place().path(&input.path)?;
-        let kv = look.kv(mount);
-        let current = kv.current(path.as_str()).await?;
-        check_cas(input.cas, &kv, &current)?;
-        check_mergeable(&kv, path.as_str(), &current)?;
-        let value = Map::from_iter([(input.key.as_str().to_owned(), Value::from(""))]);
-        let mut preview = preview_merge(&current, &value);
+        let mut preview = input.one_key().preview(look).await?;
         let new = if preview.verb == "CREATE" { " of a new secret" } else { "" };
         let of = preview.detail.strip_prefix("1 key").unwrap_or_default();
         preview.detail = format!("key {}{new}{of}", shown_name(input.key.as_str()));
@@ -112,13 +102,6 @@ impl Operation for Ask {
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
         let value = granted.typed_value()?;
-        let mount = granted.place().mount(input.mount.as_ref())?;
-        let path = granted.place().path(&input.path)?;
-        let kv = granted.kv(mount);
-        let current = kv.current(path.as_str()).await?;
-        let cas = granted.cas(input.cas.map(|cas| cas.0)).or(current.cas());
-        let entry = Map::from_iter([(input.key.as_str().to_owned(), Value::from(value.expose()))]);
-        let written = merge(&kv, path.as_str(), &current, entry, cas).await?;
-        Ok(Written::of(input.path.as_str(), written))
+        input.one_key().set(&granted, value.expose()).await
     }
 }

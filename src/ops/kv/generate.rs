@@ -2,24 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{
-    Written,
-    change::{Cas, check_cas},
-    preview_merge, target,
-};
+use super::{Written, change::Cas, merge::OneKey};
 use crate::{
     broker::{Granted, Look, Place},
     caller::Scope,
     error::Error,
     names::{KeyName, MountName, SecretPath},
     op::{Effect, Operation, Preview, Spec, Target, Toolset},
-    vault::{
-        KvKind,
-        kv::{Current, KvRead, KvReader, KvWriter, WrittenVersion},
-    },
 };
 
 /// `kv.generate`.
@@ -41,6 +32,12 @@ pub struct GenerateInput {
     cas: Option<Cas>,
     /// Another KV mount.
     mount: Option<MountName>,
+}
+
+impl GenerateInput {
+    fn one_key(&self) -> OneKey<'_> {
+        OneKey { path: &self.path, key: &self.key, cas: self.cas, mount: self.mount.as_ref() }
+    }
 }
 
 /// 8 to 1024.
@@ -124,76 +121,19 @@ impl Operation for Generate {
     type Output = Written;
 
     fn target(input: &Self::Input, place: &Place) -> Result<Target, Error> {
-        let mut target =
-            target(&input.path, input.mount.as_ref(), place, &[("data", &["create", "update"])])?;
-        target.keys = vec![input.key.as_str().to_owned()];
-        Ok(target)
+        input.one_key().target(place)
     }
 
     async fn observe(input: &Self::Input, look: Look<'_>) -> Result<Preview, Error> {
-        let mount = look.place().mount(input.mount.as_ref())?;
-        let path = look.place().path(&input.path)?;
-        let kv = look.kv(mount);
-        let current = kv.current(path.as_str()).await?;
-        check_cas(input.cas, &kv, &current)?;
-        check_mergeable(&kv, path.as_str(), &current)?;
-        let value = Map::from_iter([(input.key.as_str().to_owned(), Value::from(""))]);
-        let mut preview = preview_merge(&current, &value);
+        let mut preview = input.one_key().preview(look).await?;
         preview.detail.push_str(", a random value");
         Ok(preview)
     }
 
     async fn run(input: Self::Input, granted: Granted) -> Result<Self::Output, Error> {
-        let mount = granted.place().mount(input.mount.as_ref())?;
-        let path = granted.place().path(&input.path)?;
-        let kv = granted.kv(mount);
         let length = input.length.map_or(32, |length| length.0);
         let value = random_text(length, input.charset.unwrap_or_default())?;
-        let current = kv.current(path.as_str()).await?;
-        let cas = granted.cas(input.cas.map(|cas| cas.0)).or(current.cas());
-        let entry = Map::from_iter([(input.key.as_str().to_owned(), Value::from(value.as_str()))]);
-        let written = merge(&kv, path.as_str(), &current, entry, cas).await?;
-        Ok(Written::of(input.path.as_str(), written))
-    }
-}
-
-/// Version 1 cannot merge by itself: what cannot be seen there would be replaced.
-pub(crate) fn check_mergeable(kv: &KvReader<'_>, path: &str, current: &Current) -> Result<(), Error> {
-    match current {
-        Current::Unseen(_) if kv.kind() == Some(KvKind::V1) => {
-            Err(Error::Forbidden { path: format!("{}/{path}", kv.mount()), capabilities: "\"read\"".into() })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Puts entries into a secret beside what is there, creating it if need be. Vault itself merges where it
-/// can, so that values this server had no need of stay where they are.
-pub(crate) async fn merge(
-    kv: &KvWriter<'_>,
-    path: &str,
-    current: &Current,
-    entries: Map<String, Value>,
-    cas: Option<u64>,
-) -> Result<WrittenVersion, Error> {
-    let whole = |read: &KvRead| {
-        let mut data = read.data.expose().clone();
-        data.extend(entries.clone());
-        data
-    };
-    match current {
-        Current::Absent | Current::Gone(_) => kv.write(path, entries, cas).await,
-        Current::Present(read) if kv.kind() == Some(KvKind::V1) => kv.write(path, whole(read), None).await,
-        Current::Present(read) => match kv.patch(path, entries.clone(), cas).await {
-            // A policy without `patch` can still allow the whole write.
-            Err(Error::Forbidden { .. }) => kv.write(path, whole(read), cas).await,
-            other => other,
-        },
-        // What is there cannot be seen, so it must not be replaced: merged, or created where there is none.
-        Current::Unseen(_) => match kv.patch(path, entries.clone(), cas).await {
-            Err(Error::NotFound) => kv.write(path, entries, Some(cas.unwrap_or(0))).await,
-            other => other,
-        },
+        input.one_key().set(&granted, &value).await
     }
 }
 
@@ -210,7 +150,7 @@ mod tests {
             assert_eq!(text.len(), 1024);
             assert!(text.bytes().all(|byte| charset.characters().contains(&byte)), "{charset:?}");
             assert_ne!(*text, *random_text(1024, charset).unwrap());
-            assert!(crate::broker::patterns::found(&Value::from(text.as_str())).is_empty());
+            assert!(crate::broker::patterns::found(&serde_json::Value::from(text.as_str())).is_empty());
         }
     }
 }
