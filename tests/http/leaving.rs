@@ -10,8 +10,10 @@ use super::{
 };
 use crate::common::{Answer, Era, Fault, Gate, On, PATIENCE, Server, canary, vault, wait_until};
 
-/// When Vault keeps a call waiting: before it has the request, and once it has done what it says.
-fn moments() -> [(fn(Gate) -> Fault, &'static str); 2] {
+/// How Vault keeps a call waiting until the gate is open, and when.
+type Moment = (fn(Gate) -> Fault, &'static str);
+
+fn moments() -> [Moment; 2] {
     [(Fault::Hold, "before Vault has it"), (Fault::HoldAfter, "once Vault has done it")]
 }
 
