@@ -24,7 +24,7 @@ CHECKS = (
 )
 # Streams that do not end.
 STREAMS = ("/mcp", "/mcp/sse")
-
+WITHOUT_STREAMS = [word for path in STREAMS for word in ("--exclude-path", path)]
 
 VERBS = {"get", "put", "post", "delete"}
 
@@ -68,6 +68,11 @@ def explore(server, folder: Path, *arguments: str) -> tuple[int, int]:
     return tuple(int(re.search(what, done.stdout)[1]) for what in (r"Tested: (\d+)", r"(\d+) generated"))
 
 
+def ours(mounts: dict[str, str], subject: str) -> dict[str, str]:
+    families = {"TOOLSETS": "kv,transit,db,ssh", "API_KEYS_JSON": json.dumps({KEY: subject})}
+    return mounts | families | {"LOG_LEVEL": "error", "AUDIT_FSYNC": "never"}
+
+
 def documents(serve) -> list[dict]:
     served = serve(API_KEYS_JSON=json.dumps({KEY: unique("h")})).call("GET", "/openapi.json").ok()
     return [json.loads(COMMITTED.read_text()), served]
@@ -101,15 +106,21 @@ def test_every_example_is_one(serve):
 
 
 def test_no_call_is_answered_otherwise_than_the_document_says(serve, vault, subject, tmp_path):
-    settings = engines(vault) | {"TOOLSETS": "kv,transit,db,ssh", "API_KEYS_JSON": json.dumps({KEY: subject})}
-    server = serve(**settings, LOG_LEVEL="error", AUDIT_FSYNC="never")
-    streams = [word for path in STREAMS for word in ("--exclude-path", path)]
-    operations, calls = explore(server, tmp_path, "--checks", CHECKS, "--max-examples", "20", *streams)
+    # Most calls would end at the limit before anything is looked at.
+    settings = ours(engines(vault), subject) | {"RATE_LIMIT_REQUESTS": "1000000"}
+    server = serve(**settings)
+    operations, calls = explore(server, tmp_path, "--checks", CHECKS, "--max-examples", "20", *WITHOUT_STREAMS)
     paths = server.call("GET", "/openapi.json").ok()["paths"]
     called = [word for path, methods in paths.items() if path not in STREAMS for word in methods if word in VERBS]
     # It may leave one out whose parameters it cannot make.
     assert len(called) - 1 <= operations <= len(called)
     assert calls > 20 * operations
+
+
+def test_nobody_beyond_the_limit_is_answered_otherwise_than_the_document_says(serve, vault, subject, tmp_path):
+    server = serve(**ours(engines(vault), subject), RATE_LIMIT_REQUESTS="5")
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    explore(server, tmp_path, "--checks", checks, "--max-examples", "5", *WITHOUT_STREAMS)
 
 
 def test_what_is_switched_off_says_so(serve, vault, subject, tmp_path):

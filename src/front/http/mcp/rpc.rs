@@ -20,7 +20,7 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Detail, OrRefused, REFUSED, enter, message_schema, read, refused, seat};
+use super::{Detail, OrRefused, REFUSED, busy_schema, enter, message_schema, read, refused, seat};
 use crate::{
     front::{
         http::{
@@ -52,8 +52,8 @@ static RPC: Endpoint = Endpoint {
         REFUSED,
         Reply {
             status: 429,
-            when: "The caller has too many calls open.",
-            content: Content::Json(message_schema),
+            when: "The caller has too many calls open; or this is no message, and one too many in the window.",
+            content: Content::Json(busy_schema),
         },
         Reply { status: 503, when: "The server is ending.", content: Content::json::<Detail>() },
     ],
