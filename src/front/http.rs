@@ -28,7 +28,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use tokio_util::sync::CancellationToken;
-use tower::util::option_layer;
+use tower::{ServiceBuilder, util::option_layer};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Listener, Peer};
@@ -97,24 +97,25 @@ pub fn routes() -> Routes {
         .merge(docs::routes())
 }
 
-/// Every route. A request passes the layers from the bottom of this function to its top.
+/// Every route. A request passes the layers of a stack from its top to its bottom.
 pub fn router(app: &Arc<App>) -> Router {
     let (open, guarded) = routes().into_routers();
-    // Whatever is not named elsewhere is a REST route or none, and nobody learns which without a credential.
-    let guarded = guarded
-        .fallback(rest::serve)
-        .with_state(app.clone())
-        .layer(from_fn_with_state(app.clone(), intake::whole))
-        .layer(from_fn(watch::called))
-        .layer(from_fn_with_state(app.clone(), auth::require))
+    // Each stack is one layer to its router: of layers that are added one by one, each would have a box around the
+    // one before, and every request would copy all of them at each.
+    let behind_a_credential = ServiceBuilder::new()
+        .layer(from_fn(watch::routed))
         .layer(from_fn(browsers::keep_no_secret))
-        .layer(from_fn(watch::routed));
-    open.with_state(app.clone())
-        .fallback_service(guarded)
-        .layer(option_layer(browsers::cors(app.broker.config())))
-        .layer(CatchPanicLayer::custom(answer::panicked))
-        .layer(from_fn_with_state(app.clone(), watch::passage))
-        .layer(from_fn(answer::identify))
+        .layer(from_fn_with_state(app.clone(), auth::require))
+        .layer(from_fn(watch::called))
+        .layer(from_fn_with_state(app.clone(), intake::whole));
+    // Whatever is not named elsewhere is a REST route or none, and nobody learns which without a credential.
+    let guarded = guarded.fallback(rest::serve).with_state(app.clone()).layer(behind_a_credential);
+    let around_all = ServiceBuilder::new()
         // Around what answers for a panic, too.
         .layer(from_fn(browsers::keep_nothing))
+        .layer(from_fn(answer::identify))
+        .layer(from_fn_with_state(app.clone(), watch::passage))
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(option_layer(browsers::cors(app.broker.config())));
+    open.with_state(app.clone()).fallback_service(guarded).layer(around_all)
 }
