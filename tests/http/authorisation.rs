@@ -44,7 +44,8 @@ fn case(id: &str) -> Option<(&'static str, Value)> {
     })
 }
 
-const PUBLIC_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd0h1vWZ6kqQ4mKkQd1sYw2rVq3bq3hXoQ2q0q5dRkZ";
+pub(crate) const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJd0h1vWZ6kqQ4mKkQd1sYw2rVq3bq3hXoQ2q0q5dRkZ";
 
 /// A kind of caller, and the headers by which one with these scopes proves who they are.
 struct Caller {
@@ -207,17 +208,23 @@ fn word(verb: Verb) -> &'static str {
     }
 }
 
-/// A call of something that needs a credential.
-struct Call {
-    what: String,
-    scope: Option<Scope>,
-    method: &'static str,
-    path: String,
-    body: Option<String>,
+/// A call of one route.
+pub(crate) struct Call {
+    /// The operation's id, or the path of another route.
+    pub(crate) what: String,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) body: Option<String>,
 }
 
 /// One call of everything that needs a credential.
 fn calls() -> Vec<Call> {
+    every_route().into_iter().filter(|(open, _)| !open).map(|(_, call)| call).collect()
+}
+
+/// One call of every route, and whether it is open to anybody.
+pub(crate) fn every_route() -> Vec<(bool, Call)> {
     let operations = OPS.iter().filter_map(|op| Some((op, op.rest?))).map(|(op, rest)| {
         let id = op.spec.id;
         let (held, arguments) = case(id).unwrap_or_else(|| panic!("there is no case for {id}"));
@@ -235,14 +242,14 @@ fn calls() -> Vec<Call> {
                 path = format!("{path}?{}", pairs.join("&"));
             }
         }
-        Call { what: id.to_owned(), scope: op.spec.scope, method: word(rest.verb), path, body }
+        (false, Call { what: id.to_owned(), scope: op.spec.scope, method: word(rest.verb), path, body })
     });
     let others = routes();
-    let others = others.endpoints().iter().filter_map(|endpoint| {
-        let scope = match endpoint.access {
-            Access::Open => return None,
-            Access::Caller => None,
-            Access::Scope(scope) => Some(scope),
+    let others = others.endpoints().iter().map(|endpoint| {
+        let (open, scope) = match endpoint.access {
+            Access::Open => (true, None),
+            Access::Caller => (false, None),
+            Access::Scope(scope) => (false, Some(scope)),
         };
         // One way to fill a place in a path is as good as another.
         let mut path = endpoint.path.to_owned();
@@ -251,7 +258,7 @@ fn calls() -> Vec<Call> {
         }
         assert!(!path.contains('{'), "{path} has a place that is no parameter");
         let body = (endpoint.verb == Verb::Post).then(|| "{}".to_owned());
-        Some(Call { what: endpoint.path.to_owned(), scope, method: word(endpoint.verb), path, body })
+        (open, Call { what: endpoint.path.to_owned(), scope, method: word(endpoint.verb), path, body })
     });
     operations.chain(others).collect()
 }

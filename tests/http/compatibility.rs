@@ -223,9 +223,9 @@ fn line_11_with_the_algorithms_that_a_caller_names() {
     bridge.post("/transit/verify", verify).is(200, json!({"valid": false}));
 }
 
-#[test]
-fn line_13_a_database_user_that_logs_in_and_then_does_not() {
-    let (Some(mount), Some(postgres)) = (mount("database"), programs::postgres()) else { return };
+/// A mount of the engine over a real PostgreSQL, with the role `app`; nothing where there is none.
+pub(crate) fn database() -> Option<(String, &'static programs::Postgres)> {
+    let (mount, postgres) = (mount("database")?, programs::postgres()?);
     let address = format!(
         "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable",
         postgres.port
@@ -239,6 +239,12 @@ fn line_13_a_database_user_that_logs_in_and_then_does_not() {
     let role =
         json!({"db_name": "pg", "creation_statements": [create], "default_ttl": "1h", "max_ttl": "24h"});
     vault().put(&format!("{mount}/roles/app"), role).ok();
+    Some((mount, postgres))
+}
+
+#[test]
+fn line_13_a_database_user_that_logs_in_and_then_does_not() {
+    let Some((mount, postgres)) = database() else { return };
     let bridge = Bridge::start(&[("DATABASE_MOUNT", &mount)]);
 
     let issued = bridge.send("POST", "/db/creds/app").ok();

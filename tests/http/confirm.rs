@@ -5,7 +5,7 @@ use serde_json::json;
 use super::rig::{Agent, Http, assert_refused};
 use crate::common::{PATIENCE, Reply, Server, Terminal, canary, http, vault, wait_until};
 
-fn confirming(agents: &[&Agent]) -> Http {
+pub(crate) fn confirming(agents: &[&Agent]) -> Http {
     Http::start(agents, &[("CONFIRM_REST", "true")])
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn attended(server: &Http) -> Terminal {
     terminal
 }
 
-fn ticket_of(reply: &Reply) -> String {
+pub(crate) fn ticket_of(reply: &Reply) -> String {
     assert_eq!(reply.status, 202, "{}", reply.text);
     let ticket = reply.body["ticket"].as_str().unwrap().to_owned();
     assert_eq!(reply.header("x-approval-ticket"), Some(ticket.as_str()));
@@ -27,13 +27,25 @@ fn ticket_of(reply: &Reply) -> String {
 }
 
 /// The same request with the ticket of its question.
-fn again(server: &Http, agent: &Agent, path: &str, body: &serde_json::Value, ticket: &str) -> Reply {
+pub(crate) fn again(
+    server: &Http,
+    agent: &Agent,
+    path: &str,
+    body: &serde_json::Value,
+    ticket: &str,
+) -> Reply {
     let headers = [("X-API-Key", agent.key.as_str()), ("X-Approval-Ticket", ticket)];
     server.bare("PUT", path, &headers, Some(&body.to_string()))
 }
 
 /// Asks again until the person has answered.
-fn answered(server: &Http, agent: &Agent, path: &str, body: &serde_json::Value, ticket: &str) -> Reply {
+pub(crate) fn answered(
+    server: &Http,
+    agent: &Agent,
+    path: &str,
+    body: &serde_json::Value,
+    ticket: &str,
+) -> Reply {
     wait_until("the person's answer", PATIENCE, || {
         Some(again(server, agent, path, body, ticket)).filter(|reply| reply.status != 202)
     })
