@@ -23,6 +23,8 @@ mod compatibility;
 mod confirm;
 #[path = "http/dev.rs"]
 mod dev;
+#[path = "http/isolation.rs"]
+mod isolation;
 #[path = "http/leaving.rs"]
 mod leaving;
 #[path = "http/limits.rs"]
