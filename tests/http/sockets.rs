@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::rig::{Agent, Http, assert_refused};
 use crate::common::{
-    Fault, On, PATIENCE, Server, assert_untouched, audit_records, http, unique, vault, wait_until,
+    Fault, On, PATIENCE, Server, ToolResult, assert_refused as assert_tool_refused, assert_untouched,
+    audit_records, http, unique, vault, wait_until,
 };
 
 fn connect(server: &Http) -> TcpStream {
@@ -198,6 +199,9 @@ fn a_caller_cannot_choose_where_vault_is_or_with_which_token() {
         ("X-Vault-Namespace", namespace.as_str()),
         ("X-Vault-Token", "hvs.another"),
         ("VAULT_ADDR", "http://127.0.0.1:9"),
+        ("X-Vault-Addr", "http://127.0.0.1:9"),
+        ("VAULT_SKIP_VERIFY", "true"),
+        ("VAULT_NAMESPACE", namespace.as_str()),
         ("X-Forwarded-Host", "127.0.0.1:9"),
     ];
     server.get(&agent, "/secrets?prefix=x");
@@ -210,10 +214,17 @@ fn a_caller_cannot_choose_where_vault_is_or_with_which_token() {
         assert_eq!(request.header("x-vault-token"), Some(vault().root.as_str()), "{}", request.line());
         assert_eq!(request.header("x-vault-namespace"), None);
     }
-    for argument in ["VAULT_ADDR", "token", "namespace", "vault_token"] {
-        let reply =
-            assert_untouched(&server.proxy, || server.get(&agent, &format!("/secrets/app?{argument}=x")));
-        assert_refused(&reply, 422, "invalid_input");
+    for argument in ["VAULT_ADDR", "VAULT_SKIP_VERIFY", "token", "namespace", "vault_token", "address"] {
+        assert_untouched(&server.proxy, || {
+            let read = server.get(&agent, &format!("/secrets/app?{argument}=x"));
+            assert_refused(&read, 422, "invalid_input");
+            let body = json!({"data": {"A": "b"}, (argument): "x"});
+            assert_refused(&server.put(&agent, "/secrets/app", body), 422, "invalid_input");
+            let params = json!({"name": "kv_read", "arguments": {"path": "app", (argument): "x"}});
+            let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+            let result = ToolResult(server.post(&agent, "/mcp/rpc", message).ok()["result"].clone());
+            assert_tool_refused(&result, "invalid_input");
+        });
     }
 }
 

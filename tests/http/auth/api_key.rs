@@ -125,6 +125,10 @@ fn keys_of_the_environment_are_read_in_both_forms_and_refused_in_others() {
     );
     for keys in [
         r#"{"key": "Alice"}"#,
+        r#"{"key": "alice "}"#,
+        r#"{"key": "*"}"#,
+        r#"{"key": "+"}"#,
+        r#"{"key": "a,b"}"#,
         r#"{"key": "a/b"}"#,
         r#"{"": "alice"}"#,
         r#"{"a key": "alice"}"#,

@@ -118,6 +118,8 @@ fn a_token_without_a_key_id_is_ambiguous_where_there_are_several_keys() {
     }
     let long = "1".repeat(2000);
     refused(&http, &one.token(&long, &claims("alice")), "a token whose key id is too long");
+    let longer = "1".repeat(10 << 10);
+    refused(&http, &one.token(&longer, &claims("alice")), "a token of more than 8 KiB");
     assert_eq!(issuer.proxy.count(), 1);
 }
 
