@@ -73,7 +73,7 @@ fn settle(http: &Http, agent: &Agent, database: bool) -> Alice {
     vault().write_secret(subject, &gone, json!({(key.clone()): value}));
     vault().delete(&format!("secret/data/mcp/{subject}/{gone}")).ok();
 
-    let mut events = Wire::open(&http.url, "GET", "/mcp/sse", &[("X-API-Key", &agent.key)], None);
+    let mut events = events_of(http, agent, None);
     let client = Client::begin(http, agent, Era::stateless());
     client.always(Answer::yes());
     client.call("vault_set", json!({"service": service, "secrets": {(key.clone()): value}})).ok();
@@ -203,14 +203,7 @@ impl Alice {
         let written = ToolResult(client.request("tools/call", self.yes.clone()).unwrap());
         assert_eq!(written.ok()["version"], 1);
         let event = self.events.told().unwrap().json();
-        assert_eq!(
-            event["subject"]
-                .as_str()
-                .or(event["uri"].as_str())
-                .map(|text| text.contains(&self.agent.subject)),
-            Some(true),
-            "{event}"
-        );
+        assert_eq!(event["subject"], self.agent.subject, "{event}");
         let own = format!("/observability/logs/responses?correlation_id={}", self.correlation);
         let lines = http.get(&self.agent, &own);
         assert!(self.requests.iter().all(|id| lines.text.contains(id)), "{}", lines.text);
@@ -227,6 +220,13 @@ fn all_of(mut wire: Wire, quiet: Duration) -> String {
         told += &format!("{event:?}");
     }
     told
+}
+
+/// The stream of what happens to an agent, from behind this event on.
+fn events_of(http: &Http, agent: &Agent, last: Option<&str>) -> Wire {
+    let mut headers = vec![("X-API-Key", agent.key.as_str())];
+    headers.extend(last.map(|last| ("Last-Event-ID", last)));
+    Wire::open(&http.url, "GET", "/mcp/sse", &headers, None)
 }
 
 /// A request of his, byte for byte as it stands here.
@@ -295,6 +295,7 @@ fn no_route_tells_one_agent_of_another() {
     let database = database();
     let http = start(&agent, &bob, database.as_deref());
     let alice = settle(&http, &agent, database.is_some());
+    let events = events_of(&http, &bob, Some(&alice.event));
     let (before, heard) = (alice.state(), http.proxy.count());
     let state = alice.yes["requestState"].as_str().unwrap().to_owned();
     let session = alice.session.session.clone().unwrap();
@@ -316,6 +317,16 @@ fn no_route_tells_one_agent_of_another() {
         }
         alice.assert_unseen(&call.what, &ask(&http, &bob, call, &[]));
     }
+    // Her lease is to him as one that nobody has.
+    for route in ["/db/renew", "/db/revoke"] {
+        let refusals = [alice.lease.as_str(), "database/creds/app/none"].map(|lease| {
+            let reply = http.post(&bob, route, json!({"lease_id": lease}));
+            assert_refused(&reply, 404, "lease_unknown");
+            reply.text
+        });
+        assert_eq!(refusals[0], refusals[1]);
+    }
+    alice.assert_unseen("the events meanwhile", &all_of(events, QUIET));
     alice.assert_unsought(&http, heard);
     assert_eq!(alice.state(), before);
     alice.assert_unhindered(&http);
@@ -401,6 +412,7 @@ fn no_tool_or_resource_tells_one_agent_of_another() {
     let database = database();
     let http = start(&agent, &bob, database.as_deref());
     let alice = settle(&http, &agent, database.is_some());
+    let events = events_of(&http, &bob, Some(&alice.event));
     let (before, heard) = (alice.state(), http.proxy.count());
     vault().write_secret(&bob.subject, "app", json!({"A": "b"}));
     let mute = Client::begin(&http, &bob, Era::mute());
@@ -453,6 +465,7 @@ fn no_tool_or_resource_tells_one_agent_of_another() {
         assert_eq!(wire.status, 404);
         alice.assert_unseen("a stolen session", &all_of(wire, QUIET));
     }
+    alice.assert_unseen("the events meanwhile", &all_of(events, QUIET));
     alice.assert_unsought(&http, heard);
     assert_eq!(alice.state(), before);
     alice.assert_unhindered(&http);
@@ -464,11 +477,7 @@ fn no_stream_tells_one_agent_of_another() {
     let http = start(&agent, &bob, None);
     let alice = settle(&http, &agent, false);
     let uris = [format!("kv://{}/{}", agent.subject, alice.busy), format!("kv://{}/app", bob.subject)];
-    let events = |last: Option<&str>| {
-        let mut headers = vec![("X-API-Key", bob.key.as_str())];
-        headers.extend(last.map(|last| ("Last-Event-ID", last)));
-        Wire::open(&http.url, "GET", "/mcp/sse", &headers, None)
-    };
+    let events = |last: Option<&str>| events_of(&http, &bob, last);
     let session = Client::begin(&http, &bob, Era::usual());
     for uri in &uris {
         let subscribed = session.request("resources/subscribe", json!({"uri": uri}));
