@@ -6,35 +6,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server import Answer, free_port, request, wait_until
+from nginx import Nginx, documented
+from server import Answer, free_port, request
 
-NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  # Told apart from those who come past nginx, on one machine.
-  proxy_bind 127.0.0.2;
-  {servers}
-}}
-"""
+# Told apart from those who come past nginx, on one machine.
+FROM = "proxy_bind 127.0.0.2;\n"
 
 
-def documented(folder: Path, url: str, port: int) -> str:
+def asking(folder: Path, url: str, port: int) -> str:
     """The server that the document shows, with this test's addresses and files in place of its own."""
-    document = Path(__file__).resolve().parent.parent.parent / "docs" / "http-auth.md"
-    block = document.read_text().split("```nginx\n")[1].split("```")[0]
-    for theirs, ours in [
-        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
-        ("/etc/nginx/server", f"{folder}/server"),
-        ("/etc/nginx/agents.pem", f"{folder}/ca.pem"),
-        ("http://127.0.0.1:8089", url),
-    ]:
-        assert theirs in block, f"{theirs} is gone from the document"
-        block = block.replace(theirs, ours)
-    return block
+    return documented(
+        "http-auth.md",
+        {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "/etc/nginx/server": f"{folder}/server",
+            "/etc/nginx/agents.pem": f"{folder}/ca.pem",
+            "http://127.0.0.1:8089": url,
+        },
+    )
 
 
 KEY = ("X-API-Key", "a-key-of-the-tests-alone")
@@ -75,28 +64,17 @@ class Front:
     def __init__(self, made: Certificates, server):
         self.made, self.server = made, server
         self.optional, self.any = free_port(), free_port()
-        settings = made.folder / "nginx.conf"
-        servers = documented(made.folder, server.url, self.optional)
+        servers = FROM + asking(made.folder, server.url, self.optional)
         # One that passes on what it does not find good.
-        servers += documented(made.folder, server.url, self.any).replace("optional;", "optional_no_ca;")
-        settings.write_text(NGINX.format(folder=made.folder, servers=servers))
-        self._process = subprocess.Popen(["nginx", "-c", settings, "-e", made.folder / "error.log"])
-        wait_until("nginx", self._is_up)
-
-    def _is_up(self) -> bool:
-        assert self._process.poll() is None, (self.made.folder / "error.log").read_text()
-        try:
-            return self.call(None, path="/livez").status == 200
-        except OSError:
-            return False
+        servers += asking(made.folder, server.url, self.any).replace("optional;", "optional_no_ca;")
+        self._nginx = Nginx(made.folder, servers, lambda: self.call(None, path="/livez").status == 200)
 
     def call(self, certificate: str | None, method="GET", path="/whoami", headers=(), body=None, port=0) -> Answer:
         url = f"https://127.0.0.1:{port or self.optional}{path}"
         return request(method, url, headers, body, self.made.context(certificate))
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+        self._nginx.stop()
 
 
 @pytest.fixture

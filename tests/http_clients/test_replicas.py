@@ -1,24 +1,14 @@
 """Two servers behind nginx, which spreads requests as docs/replicas.md has it."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
+from nginx import Nginx, documented
 from sdk import accept, connect_http
-from server import Server, free_port, request, wait_until
+from server import Server, free_port, request
 from vault import canary, unique
 
-NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  {servers}
-}}
-"""
 CALLERS = 12
 
 pytestmark = pytest.mark.anyio
@@ -29,20 +19,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def documented(port: int, servers: list[Server]) -> str:
+def spread(port: int, servers: list[Server]) -> str:
     """What the document shows, with this test's addresses in place of its own, and without TLS."""
-    document = Path(__file__).resolve().parent.parent.parent / "docs" / "replicas.md"
-    block = document.read_text().split("```nginx\n")[1].split("```")[0]
-    for theirs, ours in [
-        ("listen 443 ssl", f"listen 127.0.0.1:{port}"),
-        ("ssl_certificate /etc/nginx/server.pem;", ""),
-        ("ssl_certificate_key /etc/nginx/server.key;", ""),
-        ("server 127.0.0.1:8089;", f"server {servers[0].url.removeprefix('http://')};"),
-        ("server 127.0.0.1:8090;", f"server {servers[1].url.removeprefix('http://')};"),
-    ]:
-        assert theirs in block, f"{theirs} is gone from the document"
-        block = block.replace(theirs, ours)
-    return block
+    first, second = (server.url.removeprefix("http://") for server in servers)
+    return documented(
+        "replicas.md",
+        {
+            "listen 443 ssl": f"listen 127.0.0.1:{port}",
+            "ssl_certificate /etc/nginx/server.pem;": "",
+            "ssl_certificate_key /etc/nginx/server.key;": "",
+            "server 127.0.0.1:8089;": f"server {first};",
+            "server 127.0.0.1:8090;": f"server {second};",
+        },
+    )
 
 
 class Replicas:
@@ -65,21 +54,9 @@ def replicas(serve, tmp_path: Path):
     keys = {unique("key"): unique("h") for _ in range(CALLERS)}
     settings = {"API_KEYS_JSON": json.dumps(keys), "PUBLIC_URL": url, "REQUEST_STATE_KEY": unique("key") * 3}
     servers = [serve(**settings), serve(**settings)]
-    conf = tmp_path / "nginx.conf"
-    conf.write_text(NGINX.format(folder=tmp_path, servers=documented(port, servers)))
-    process = subprocess.Popen(["nginx", "-c", conf, "-e", tmp_path / "error.log"])
-
-    def is_up() -> bool:
-        assert process.poll() is None, (tmp_path / "error.log").read_text()
-        try:
-            return request("GET", f"{url}/livez").status == 200
-        except OSError:
-            return False
-
-    wait_until("nginx", is_up)
+    nginx = Nginx(tmp_path, spread(port, servers), lambda: request("GET", f"{url}/livez").status == 200)
     yield Replicas(url, servers, keys)
-    process.terminate()
-    process.wait()
+    nginx.stop()
 
 
 async def test_what_one_server_asks_another_finishes(replicas: Replicas, vault):
