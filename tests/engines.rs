@@ -43,7 +43,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Answer, Era, McpClient, Proxy, Server, unique, vault};
+use common::{Answer, Era, McpClient, Proxy, Server, vault};
 use serde_json::{Value, json};
 
 /// A session of a subject of its own, with root's token, whose human says yes to everything.
@@ -98,18 +98,6 @@ fn private_file(path: impl AsRef<Path>) -> String {
     let mode = std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(mode.permissions().mode() & 0o7777, 0o600, "{}", path.display());
     std::fs::read_to_string(path).unwrap()
-}
-
-/// A new mount of an engine; `None` where only the embedded Vault is and has no such engine.
-fn mount(engine: &str) -> Option<String> {
-    let path = unique(engine);
-    let reply = vault().put(&format!("sys/mounts/{path}"), json!({ "type": engine }));
-    if vault().is_embedded() && reply.text.contains("embedded dev Vault") {
-        eprintln!("left out: the embedded dev Vault has no {engine} engine");
-        return None;
-    }
-    reply.ok();
-    Some(path)
 }
 
 /// A mask and no value: what stands in an answer in place of a secret.

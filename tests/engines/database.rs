@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     assert_masked,
     canary::assert_nowhere,
-    mount, private_file,
+    private_file,
     programs::{Postgres, postgres},
     question, session, session_of, through, work,
 };
@@ -25,7 +25,7 @@ struct Scene {
 fn scene() -> Option<&'static Scene> {
     static SHARED: OnceLock<Option<Scene>> = OnceLock::new();
     let made = || {
-        let mount = mount("database")?;
+        let mount = vault().new_mount("database")?;
         let postgres = postgres()?;
         let config = json!({
             "plugin_name": "postgresql-database-plugin",

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use super::{
-    assert_masked, canary::assert_nowhere, mount, private_file, programs::openssl, question, session,
-    session_of, through, work,
+    assert_masked, canary::assert_nowhere, private_file, programs::openssl, question, session, session_of,
+    through, work,
 };
 use crate::common::{Fault, McpClient, On, Proxy, assert_refused, assert_untouched, vault};
 
@@ -19,7 +19,7 @@ struct Scene {
 fn scene() -> Option<&'static Scene> {
     static SHARED: OnceLock<Option<Scene>> = OnceLock::new();
     let made = || {
-        let (root, mount) = (mount("pki")?, mount("pki")?);
+        let (root, mount) = (vault().new_mount("pki")?, vault().new_mount("pki")?);
         for path in [&root, &mount] {
             vault().put(&format!("sys/mounts/{path}/tune"), json!({"max_lease_ttl": "87600h"})).ok();
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     assert_masked,
     canary::assert_nowhere,
-    mount, private_file,
+    private_file,
     programs::{Sshd, program, run, said, ssh_key},
     question, session, session_of, through, work,
 };
@@ -27,7 +27,7 @@ struct Scene {
 fn scene() -> Option<&'static Scene> {
     static SHARED: OnceLock<Option<Scene>> = OnceLock::new();
     let made = || {
-        let mount = mount("ssh")?;
+        let mount = vault().new_mount("ssh")?;
         let name = std::process::Command::new("id").arg("-un").output().unwrap();
         let user = String::from_utf8(name.stdout).unwrap().trim().to_owned();
         let body = json!({"generate_signing_key": true, "key_type": "ed25519"});

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{assert_masked, mount, question, session, session_of, through};
+use super::{assert_masked, question, session, session_of, through};
 use crate::common::{
     Answer, McpClient, Proxy, assert_no_canary, assert_refused, assert_untouched, canary, unique, vault,
 };
@@ -29,7 +29,7 @@ pub(crate) const TYPES: &[(&str, bool, bool)] = &[
 pub(crate) fn keys() -> Option<&'static str> {
     static SHARED: OnceLock<Option<String>> = OnceLock::new();
     let made = || {
-        let mount = mount("transit")?;
+        let mount = vault().new_mount("transit")?;
         for (kind, ..) in TYPES {
             make_key(&mount, kind, json!({ "type": kind, "key_size": if *kind == "hmac" { 32 } else { 0 } }));
         }
@@ -121,7 +121,7 @@ fn the_listing_has_every_key_with_its_type_and_version() {
 
 #[test]
 fn an_engine_without_keys_lists_none() {
-    let Some(empty) = mount("transit") else { return };
+    let Some(empty) = vault().new_mount("transit") else { return };
     assert_eq!(over(&empty).call("transit_keys", json!({})).ok()["keys"], json!([]));
 }
 

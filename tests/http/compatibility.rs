@@ -123,18 +123,6 @@ impl Bridge {
     }
 }
 
-/// A new mount of an engine; `None` where the embedded Vault has none of this kind, which is said.
-fn mount(engine: &str) -> Option<String> {
-    let path = unique(engine);
-    let reply = vault().put(&format!("sys/mounts/{path}"), json!({ "type": engine }));
-    if vault().is_embedded() && reply.text.contains("embedded dev Vault") {
-        eprintln!("left out: the embedded dev Vault has no {engine} engine");
-        return None;
-    }
-    reply.ok();
-    Some(path)
-}
-
 #[test]
 fn lines_1_to_7_a_secret_with_its_versions() {
     let bridge = Bridge::start(&[]);
@@ -169,7 +157,7 @@ fn lines_1_to_7_a_secret_with_its_versions() {
 
 #[test]
 fn lines_8_to_12_cryptography() {
-    let mount = mount("transit").unwrap();
+    let mount = vault().new_mount("transit").unwrap();
     vault().put(&format!("{mount}/keys/k"), json!({})).ok();
     vault().put(&format!("{mount}/keys/signing"), json!({"type": "ed25519"})).ok();
     let bridge = Bridge::start(&[("TRANSIT_MOUNT", &mount)]);
@@ -211,7 +199,7 @@ fn lines_8_to_12_cryptography() {
 
 #[test]
 fn line_11_with_the_algorithms_that_a_caller_names() {
-    let mount = mount("transit").unwrap();
+    let mount = vault().new_mount("transit").unwrap();
     vault().put(&format!("{mount}/keys/rsa"), json!({"type": "rsa-2048"})).ok();
     let bridge = Bridge::start(&[("TRANSIT_MOUNT", &mount)]);
     let how = json!({"key": "rsa", "input": "aGk=", "hash_algorithm": "sha2-512", "signature_algorithm": "pkcs1v15"});
@@ -225,7 +213,7 @@ fn line_11_with_the_algorithms_that_a_caller_names() {
 
 /// A mount of the engine over a real PostgreSQL, with the role `app`; nothing where there is none.
 pub(crate) fn database() -> Option<(String, &'static programs::Postgres)> {
-    let (mount, postgres) = (mount("database")?, programs::postgres()?);
+    let (mount, postgres) = (vault().new_mount("database")?, programs::postgres()?);
     let address = format!(
         "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable",
         postgres.port
@@ -261,7 +249,7 @@ fn line_13_a_database_user_that_logs_in_and_then_does_not() {
 
 #[test]
 fn line_14_a_one_time_password_and_a_certificate() {
-    let Some(mount) = mount("ssh") else { return };
+    let Some(mount) = vault().new_mount("ssh") else { return };
     vault().put(&format!("{mount}/config/ca"), json!({"generate_signing_key": true})).ok();
     let otp = json!({"key_type": "otp", "default_user": "deploy", "cidr_list": "127.0.0.0/8"});
     vault().put(&format!("{mount}/roles/otp"), otp).ok();
